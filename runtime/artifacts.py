@@ -1,0 +1,68 @@
+"""What a backend loads: one model file of one format and precision, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from scanflow_serve.policies.errors import ArtifactError
+from scanflow_serve.runtime.tensors import Signature
+
+Format: TypeAlias = Literal["onnx", "openvino", "torch"]
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Provenance of an artifact: what it was made from, with what, and whether it was verified.
+
+    Attributes:
+        source: The policy's ``source`` text.
+        source_digest: SHA-256 of the source's bytes, hex.
+        route: Conversion steps taken, empty for a source that is served as it stands.
+        tools: Tool name -> version.
+        verification: Figures of the verification against the source, empty if it *is* the source.
+    """
+
+    source: str
+    source_digest: str
+    route: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    version: int = MANIFEST_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file (with its external data, if any) that a backend can load.
+
+    Attributes:
+        id: Hash of the inputs that made it, hex; the store's key.
+        precision: Precision of the stored weights and graph (a backend may execute lower).
+        size_bytes: Of all its files together.
+    """
+
+    id: str
+    model: str
+    format: Format
+    precision: str
+    path: Path
+    size_bytes: int
+    signature: Signature
+    manifest: Manifest
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of *path*'s bytes, in hex.
+
+    Raises:
+        ArtifactError: The file can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{path}: can't be read: {error.strerror}.") from error

@@ -1,0 +1,1 @@
+"""Inference sessions, one module a backend; `registry` names them without importing any."""

@@ -1,0 +1,51 @@
+"""What goes into the scheduler and what comes out, whatever the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from scanflow_serve.runtime.tensors import Tensors
+
+Prefer: TypeAlias = Literal["accuracy", "latency"]
+
+
+@dataclass(slots=True)
+class Request:
+    """One request for a model or workflow.
+
+    Attributes:
+        model: Public name: the policy's, a workflow's or a model's.
+        inputs: By public input name, each of shape (rows, …), dtype as the signature says.
+        rows: Rows, >= 1; all inputs agree.
+        deadline_ms: Budget from arrival, in ms; None means the policy's default.
+        prefer: What this client asked for, over rules and objective.
+    """
+
+    model: str
+    inputs: Tensors
+    rows: int
+    deadline_ms: float | None = None
+    prefer: Prefer | None = None
+
+
+@dataclass(slots=True)
+class Response:
+    """The answer to one request.
+
+    Attributes:
+        outputs: By public output name, each of shape (rows, …).
+        prediction_ids: A ULID for every row.
+        variant: ``Candidate.variant_id`` of what answered.
+        queue_ms: Time before inference began.
+        compute_ms: Time of inference.
+    """
+
+    outputs: Tensors
+    prediction_ids: list[str]
+    model: str
+    version: str
+    workflow: str
+    variant: str
+    queue_ms: float
+    compute_ms: float

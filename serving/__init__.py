@@ -1,0 +1,1 @@
+"""What answers: command line, BentoML service, HTTP protocols. The composition root."""
