@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +22,17 @@ class Cpu:
         cores: What cgroup quota, cpuset and affinity grant; may be fractional, such as 0.5.
         features: Lower-case ISA features, sorted: ``avx2``, ``avx512f``, ``avx512_vnni``,
             ``avx512_bf16``, ``amx_tile``, ``amx_bf16``, ``amx_int8``, ``neon``, ``asimddp``,
-            ``fphp``, ``i8mm``, ``bf16``, ``sve``, ...
+            ``fphp``, ``i8mm``, ``bf16``, ``sve``, ...; the whole list: `cpu.FEATURES`.
+        logical: CPUs of the whole machine.
+        max_mhz: The highest frequency that a core can reach.
     """
+
+    __pydantic_config__ = _STRICT
 
     cores: float
     model: str = ""
     features: tuple[str, ...] = ()
-    logical: int = 1  # of the whole machine
+    logical: int = 1
     l1d_kb: int | None = None
     l2_kb: int | None = None
     l3_kb: int | None = None
@@ -38,13 +45,19 @@ class HostProfile:
     """One host, as far as it could be read; what could not is "unknown" and has a warning.
 
     Attributes:
-        kind: raspberry-pi | jetson | desktop | laptop | server | cluster | container, or what
-            the operator declared.
+        kind: raspberry-pi | jetson | desktop | laptop | server | cluster | container | unknown,
+            or what the operator declared; `kind` (the module) tells the order.
+        arch: Of the userland, which is what wheels must fit.
         orchestrator: kubernetes | swarm | slurm | "".
-        memory_mb: What the cgroup grants, in MiB.
+        memory_mb: What the cgroup grants, in MiB; 0 if unknown.
+        memory_total_mb: Of the whole machine, in MiB.
         accelerators: ``nvidia``, ``openvino:GPU``, ``onnxruntime:CUDAExecutionProvider``, ...
+        throttled: Something slows the processor now.
+        throttle_reasons: What does so, then what did "(since boot)".
         temperature_c: Of the hottest CPU zone; None if unknown.
     """
+
+    __pydantic_config__ = _STRICT
 
     kind: str
     arch: str
@@ -64,15 +77,24 @@ class HostProfile:
     temperature_c: float | None = None
     on_battery: bool = False
     warnings: tuple[str, ...] = ()
+    memory_total_mb: float | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Return a short hash of what latency depends on: hardware and grants, not temperature."""
+        """Return a short hash of what latency depends on: hardware and grants, not temperature.
+
+        The same on every run: MemTotal and frequencies, which move a little from boot to boot,
+        count in coarse steps or not at all.
+        """
+        cpu = asdict(self.cpu)
+        del cpu["max_mhz"]
         stable = {
             "arch": self.arch,
             "model": self.model,
-            "cpu": asdict(self.cpu),
-            "memory_mb": round(self.memory_mb / 64),
+            "cpu": cpu,
+            # Half powers of two. Machines have a few per cent less than 2^n GiB, so that
+            # their MemTotal lies far from an edge.
+            "memory": math.ceil(2 * math.log2(max(self.memory_mb, 1))),
             "accelerators": self.accelerators,
             "libc": self.libc,
         }
