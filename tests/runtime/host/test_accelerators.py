@@ -65,8 +65,17 @@ def test_library_that_fails_is_a_warning(error: Exception, tmp_path: Path) -> No
     assert any(w.startswith("accelerators: onnxruntime can't be asked") for w in host.warnings)
 
 
-def test_real_libraries_answer_from_a_child_process() -> None:
-    pytest.importorskip("onnxruntime")
-    found = THIS_PROCESS.devices(("onnxruntime",))
-    assert list(found) == ["onnxruntime"]
-    assert "CPUExecutionProvider" in found["onnxruntime"]
+@pytest.mark.parametrize(
+    ("library", "name"), [("onnxruntime", "CPUExecutionProvider"), ("openvino", "CPU")]
+)
+def test_real_library_answers_from_a_child_process(library: str, name: str) -> None:
+    pytest.importorskip(library)
+    found = THIS_PROCESS.devices((library,))
+    assert list(found) == [library]
+    assert name in found[library]
+
+
+def test_child_process_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(OSError, match="CalledProcessError in the child process"):
+        THIS_PROCESS.devices(("onnxruntime",))

@@ -93,6 +93,14 @@ def test_folder_in_place_of_a_file_is_a_warning(tmp_path: Path) -> None:
     assert "/proc/meminfo: must be a readable file, got 'Is a directory'. Ignored." in host.warnings
 
 
+def test_file_in_place_of_a_folder_is_a_warning(tmp_path: Path) -> None:
+    root = PI_4.at(tmp_path)
+    shutil.rmtree(root / "sys/class/thermal")
+    (root / "sys/class/thermal").touch()
+    expected = "/sys/class/thermal: must be a readable folder, got 'Not a directory'. Ignored."
+    assert expected in profile_host(root).warnings
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
 def test_forbidden_file_is_a_warning(tmp_path: Path) -> None:
     root = PI_4.at(tmp_path)

@@ -170,3 +170,8 @@ def test_slurm_job_in_apptainer_is_part_of_a_cluster(tmp_path: Path) -> None:
     machine = SLURM_JOB.but(APPTAINER_CONTAINER="/x.sif")
     host = profile_host(machine.at(tmp_path), machine.environ)
     assert (host.kind, host.container) == ("cluster", "apptainer")
+
+
+def test_swarm_task_is_known_by_a_variable_of_its_stack_file(tmp_path: Path) -> None:
+    host = profile_host(V1_CONTAINER.at(tmp_path), {"SWARM_TASK_NAME": "web.1"})
+    assert (host.kind, host.orchestrator) == ("cluster", "swarm")

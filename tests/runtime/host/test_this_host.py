@@ -7,6 +7,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -67,3 +69,36 @@ def test_profile_imports_no_inference_library() -> None:
     )
     child = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
     assert child.stdout.strip() == b"[]"
+
+
+@pytest.fixture
+def limited_groups() -> Iterator[list[Path]]:
+    """Return control groups of version 1 that grant a quarter of a core and 256 MiB."""
+    limits = {
+        "cpu": {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "25000"},
+        "memory": {"memory.limit_in_bytes": str(256 << 20)},
+    }
+    groups = [
+        Path("/sys/fs/cgroup", controller, f"scanflow-{os.getpid()}") for controller in limits
+    ]
+    try:
+        for group, files in zip(groups, limits.values(), strict=True):
+            group.mkdir()
+            for file, value in files.items():
+                (group / file).write_text(value)
+    except OSError as error:
+        for group in groups:
+            if group.is_dir():
+                group.rmdir()
+        pytest.skip(f"may not make control groups of version 1: {error}")
+    yield groups
+    for group in groups:
+        group.rmdir()
+
+
+@LINUX
+def test_kernel_s_own_control_group_limits_cores_and_memory(limited_groups: list[Path]) -> None:
+    enter = "".join(f"echo $$ > {group}/cgroup.procs; " for group in limited_groups)
+    profile = child_profile("sh", "-c", f'{enter} exec "$@"', "sh")
+    assert isinstance(profile["cpu"], dict)
+    assert (profile["cpu"]["cores"], profile["memory_mb"]) == (0.25, 256.0)
