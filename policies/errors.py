@@ -7,10 +7,12 @@
     ├── UsageError                  a command's arguments are off         exit 2
     ├── MissingExtraError           an optional package is not installed
     ├── ArtifactError               a model file is missing, corrupt, or malformed
+    ├── DataError                   a data file lacks what the policy names     exit 2
     ├── BackendError                a backend can't load or run an artifact
     │   └── InputError              inputs don't fit the model            HTTP 400
     ├── WorkflowError               a workflow's steps don't fit together, or a Python step failed
     ├── CalibrationError            a variant could not be measured
+    ├── TargetError                 no target of the policy matches the host
     ├── InfeasibleError             no candidate meets the objective's constraints
     ├── StateError                  the state folder is in use or unusable
     └── RequestError                an HTTP request is refused; has `status`
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class ScanflowError(Exception):
@@ -80,6 +83,13 @@ class ArtifactError(ScanflowError):
     """A model file is missing, corrupt or malformed."""
 
 
+class DataError(ScanflowError):
+    """A data file can't be read, or does not hold the arrays or columns that the policy names."""
+
+    exit_code = 2
+    status = 422
+
+
 class BackendError(ScanflowError):
     """A backend can't load or run an artifact."""
 
@@ -98,8 +108,22 @@ class CalibrationError(ScanflowError):
     """A variant could not be measured on this host."""
 
 
+class TargetError(ScanflowError):
+    """No target of the policy matches the host; the text lists the conditions."""
+
+
 class InfeasibleError(ScanflowError):
-    """No candidate meets the objective's constraints; the text lists the nearest misses."""
+    """No candidate meets the objective's constraints; the text lists the nearest misses.
+
+    Args:
+        text: The message.
+        verdicts: Every candidate with its figures and reason (`runtime.plan.Verdict`), nearest
+            first, so that a person can be shown the whole table.
+    """
+
+    def __init__(self, text: str, verdicts: Sequence[Any] = ()) -> None:
+        self.verdicts = tuple(verdicts)
+        super().__init__(text)
 
 
 class StateError(ScanflowError):

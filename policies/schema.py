@@ -1,8 +1,11 @@
 """The policy document, as pydantic models: one class a section, defaults beside their units.
 
-`extra="forbid"` makes an unknown key an error; the loader adds the nearest known key and the
+`extra="forbid"` makes an unknown key an error; `translation` adds the nearest known key and the
 place. What pydantic can't see (names that refer to each other, files, conditions) is checked
-by `references`.
+by `references`, `files` and `conditions`.
+
+Every union is tagged, with tags that start with ``~`` and so can't be keys: an error is then
+reported for the alternative that was meant, and its path leads to the value in the file.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 API_VERSION = "scanflow/v1"
 
@@ -34,14 +38,27 @@ BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Prefer: TypeAlias = Literal["accuracy", "latency", "balanced"]
 Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "f1_macro", "r2"]
+Texts: TypeAlias = Annotated[
+    Annotated[str, Tag("~one")] | Annotated[list[str], Field(min_length=1), Tag("~many")],
+    Discriminator(lambda value: "~many" if isinstance(value, list) else "~one"),
+]
+Names: TypeAlias = Annotated[
+    Annotated[Name, Tag("~one")] | Annotated[list[Name], Field(min_length=1), Tag("~many")],
+    Discriminator(lambda value: "~many" if isinstance(value, list) else "~one"),
+]
 Combine: TypeAlias = str  # one of COMBINES, or module:function; checked by `references`
 COMBINES = ("mean", "median", "max", "vote", "concat")
 
 
-class Section(BaseModel):
-    """A part of the document: frozen, and strict about its keys."""
+def _violation(rule: str, cure: str) -> PydanticCustomError:
+    """Return an error in the words that `translation` passes on."""
+    return PydanticCustomError("rule", "{rule}. {cure}", {"rule": rule, "cure": cure})
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Section(BaseModel):
+    """A part of the document: frozen, and strict about its keys and types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Variants(Section):
@@ -74,7 +91,7 @@ class Data(Section):
     """Arrays of a file: ``.npz`` arrays or ``.csv`` columns by name."""
 
     data: str
-    input: str | list[str] | None = Field(
+    input: Texts | None = Field(
         default=None, description="Array name, or names in the order of the inputs."
     )
     samples: Count | None = Field(default=None, description="Use only the first N rows.")
@@ -107,7 +124,7 @@ class StepOptions(Section):
     retries: Annotated[int, Field(ge=0)] = 0
     timeout_s: Positive | None = None
     resources: Resources | None = None
-    requirements: list[str] | str | None = None
+    requirements: Texts | None = Field(default=None, description="A file, or a list of packages.")
     env: dict[str, str] | None = None
     image: str | None = None
     dockerfile: str | None = None
@@ -116,7 +133,7 @@ class StepOptions(Section):
 class ModelStep(StepOptions):
     """A slot: any of the models may fill it, at selection and at run time."""
 
-    model: Name | Annotated[list[Name], Field(min_length=1)]
+    model: Names = Field(description="One model, or the models that may fill the slot.")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -165,24 +182,24 @@ STEP_KEYS = ("model", "python", "workflow", "parallel", "script", "checker")
 
 def _step_kind(value: Any) -> str | None:
     if isinstance(value, Section):
-        return next((key for key in STEP_KEYS if hasattr(value, key)), None)
+        return next((f"~{key}" for key in STEP_KEYS if hasattr(value, key)), None)
     if isinstance(value, dict):
         present = [key for key in STEP_KEYS if key in value]
-        return present[0] if len(present) == 1 else None
+        return f"~{present[0]}" if len(present) == 1 else None
     return None
 
 
 Step: TypeAlias = Annotated[
-    Annotated[ModelStep, Tag("model")]
-    | Annotated[PythonStep, Tag("python")]
-    | Annotated[WorkflowStep, Tag("workflow")]
-    | Annotated[ParallelStep, Tag("parallel")]
-    | Annotated[ScriptStep, Tag("script")]
-    | Annotated[CheckerStep, Tag("checker")],
+    Annotated[ModelStep, Tag("~model")]
+    | Annotated[PythonStep, Tag("~python")]
+    | Annotated[WorkflowStep, Tag("~workflow")]
+    | Annotated[ParallelStep, Tag("~parallel")]
+    | Annotated[ScriptStep, Tag("~script")]
+    | Annotated[CheckerStep, Tag("~checker")],
     Discriminator(
         _step_kind,
         custom_error_type="step_kind",
-        custom_error_message=f"a step has exactly one of the keys {', '.join(STEP_KEYS)}",
+        custom_error_message=f"must have exactly one of the keys {', '.join(STEP_KEYS)}",
     ),
 ]
 
@@ -213,20 +230,23 @@ class Sequence(Section):
     sequence: list[Name] = Field(min_length=1)
 
 
+def _run_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "~name"
+    for key, tag in (("any", "~any"), ("sequence", "~sequence")):
+        if hasattr(value, key) or (isinstance(value, dict) and key in value):
+            return tag
+    return None
+
+
 Run: TypeAlias = Annotated[
-    Annotated[Name, Tag("name")] | Annotated[AnyOf, Tag("any")] | Annotated[Sequence, Tag("seq")],
+    Annotated[Name, Tag("~name")]
+    | Annotated[AnyOf, Tag("~any")]
+    | Annotated[Sequence, Tag("~sequence")],
     Discriminator(
-        lambda v: (
-            "name"
-            if isinstance(v, str)
-            else "any"
-            if isinstance(v, AnyOf) or (isinstance(v, dict) and "any" in v)
-            else "seq"
-            if isinstance(v, Sequence) or (isinstance(v, dict) and "sequence" in v)
-            else None
-        ),
+        _run_kind,
         custom_error_type="run_kind",
-        custom_error_message="run is a workflow's name, {any: [NAME, …]} or {sequence: [NAME, …]}",
+        custom_error_message="must be a workflow's name, {any: [NAME, …]} or {sequence: [NAME, …]}",
     ),
 ]
 
@@ -266,7 +286,9 @@ class Objective(Section):
     @model_validator(mode="after")
     def _one_direction(self) -> Objective:
         if (self.maximize is None) == (self.minimize is None):
-            raise ValueError("exactly one of maximize and minimize must be given")
+            raise _violation(
+                "must have exactly one of maximize and minimize", "For example: maximize: accuracy"
+            )
         return self
 
     @property
@@ -307,27 +329,36 @@ class Adapt(Section):
     prefer: Prefer | None = None
     use: str | None = Field(default=None, description="A model or a variant id.")
     alert: Alert | None = None
-    retrain: bool | Name | None = None
+    retrain: (
+        Annotated[
+            Annotated[bool, Tag("~flag")] | Annotated[Name, Tag("~name")],
+            Discriminator(lambda value: "~flag" if isinstance(value, bool) else "~name"),
+        ]
+        | None
+    ) = Field(default=None, description="true: as feedback.retrain says; or a workflow's name.")
     for_s: Annotated[float, Field(ge=0)] = 0.0
     cooldown_s: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _acts(self) -> Adapt:
         if not any((self.prefer, self.use, self.alert, self.retrain)):
-            raise ValueError("a rule has at least one of prefer, use, alert and retrain")
+            raise _violation(
+                "must have at least one of prefer, use, alert and retrain",
+                "For example: prefer: latency",
+            )
         return self
 
 
 class Check(Section):
     """A check on live traffic; keys beside these belong to its type."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     name: Name | None = None
     workflow: Name | None = None
     on_fail: Literal["refuse", "flag", "repair"] | None = None
     method: str | None = None
     reference: str | None = None
-    input: str | list[str] | None = None
+    input: Texts | None = None
     target: str | None = None
     window: Count | None = None
     expected_run_length: Count | None = None  # rows between false alarms
@@ -374,7 +405,10 @@ class Auth(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Auth:
         if (self.keys_from_env is None) == (self.keys_file is None):
-            raise ValueError("exactly one of keys_from_env and keys_file must be given")
+            raise _violation(
+                "must have exactly one of keys_from_env and keys_file",
+                "For example: keys_from_env: SCANFLOW_KEYS",
+            )
         return self
 
 
@@ -405,6 +439,18 @@ class Image(Section):
     mean: list[float] | None = None
     std: list[Positive] | None = None
 
+    @model_validator(mode="after")
+    def _a_figure_a_channel(self) -> Image:
+        channels = {"L": 1, "RGB": 3}[self.mode]
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != channels:
+                raise _violation(
+                    f"must have {channels} value(s) in {key} for mode {self.mode}, "
+                    f"got {len(values)}",
+                    "Give one a channel.",
+                )
+        return self
+
 
 class Serve(Section):
     """How the server listens and what it accepts."""
@@ -412,7 +458,13 @@ class Serve(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
     server: Literal["bentoml", "uvicorn"] = "bentoml"
-    auth: Literal["none"] | Auth | None = None
+    auth: (
+        Annotated[
+            Annotated[Literal["none"], Tag("~none")] | Annotated[Auth, Tag("~keys")],
+            Discriminator(lambda value: "~none" if isinstance(value, str) else "~keys"),
+        ]
+        | None
+    ) = Field(default=None, description="none: nobody is asked; else where the keys are.")
     tls: Tls | None = None
     limits: Limits = Limits()
     image: Image | None = None
@@ -446,7 +498,9 @@ class Policy(Section):
     scheduling: Scheduling = Scheduling()
     measurement: Measurement = Measurement()
     adapt: list[Adapt] = Field(default_factory=list)
-    checks: list[dict[str, Check]] = Field(default_factory=list)
+    checks: list[Annotated[dict[str, Check], Field(min_length=1, max_length=1)]] = Field(
+        default_factory=list
+    )
     feedback: Feedback | None = None
     serve: Serve = Serve()
     track: Track | None = None
@@ -454,13 +508,13 @@ class Policy(Section):
 
     @field_validator("checks", mode="before")
     @classmethod
-    def _one_key_maps(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            for item in value:
-                if not isinstance(item, dict) or len(item) != 1:
-                    raise ValueError("each check is a map of one key: its type, to its settings")
-            return [{k: {} if v is None else v for k, v in item.items()} for item in value]
-        return value
+    def _settings_may_be_left_out(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [
+            {k: {} if v is None else v for k, v in item.items()} if isinstance(item, dict) else item
+            for item in value
+        ]
 
     @property
     def default_deadline_ms(self) -> float:
