@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -53,6 +53,33 @@ class Artifact:
     size_bytes: int
     signature: Signature
     manifest: Manifest
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "id": self.id,
+            "model": self.model,
+            "format": self.format,
+            "precision": self.precision,
+            "path": str(self.path),
+            "size_bytes": self.size_bytes,
+            "signature": self.signature.to_json(),
+            "manifest": asdict(self.manifest),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Artifact:
+        """Return the artifact whose JSON form is *value*."""
+        manifest = Manifest(**{**value["manifest"], "route": tuple(value["manifest"]["route"])})
+        signature = Signature.from_json(value["signature"])
+        return cls(
+            **{
+                **value,
+                "path": Path(value["path"]),
+                "signature": signature,
+                "manifest": manifest,
+            }
+        )
 
 
 def file_digest(path: Path) -> str:

@@ -1,0 +1,146 @@
+"""From a policy's model source to an artifact that a backend can load.
+
+ONNX files and OpenVINO IR are served as they stand, from where they lie. Reading a signature
+means loading the model, so it is kept in the cache folder under the hash of the model's bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanflow_serve.converters.onnx_structure import read_structure
+from scanflow_serve.policies import schema
+from scanflow_serve.policies.errors import ArtifactError, MissingExtraError
+from scanflow_serve.policies.loader import PolicyFile
+from scanflow_serve.runtime.artifacts import Artifact, Format, Manifest, file_digest
+from scanflow_serve.runtime.backends import registry
+from scanflow_serve.runtime.folders import cache_folder
+from scanflow_serve.runtime.tensors import Signature
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A model file as it stands: what it is made of."""
+
+    format: Format
+    precision: str
+    files: tuple[Path, ...]  # the model's own first
+
+
+def ingest(name: str, model: schema.Model, policy_file: PolicyFile) -> Artifact:
+    """Return the artifact of model *name*, served as it stands.
+
+    Raises:
+        ArtifactError: The source is of a kind that is not supported, or missing, malformed,
+            with external data outside of its folder, or loaded by no installed backend.
+        PolicyError: The path leaves the policy's folder.
+    """
+    source = _inspect(name, model.source, policy_file)
+    path = source.files[0]
+    digest = _digest(source.files)
+    key = hashlib.sha256(f"{digest} {source.format} {source.precision}".encode()).hexdigest()
+    signature, tools = _signature(path, source.format, key)
+    return Artifact(
+        id=key,
+        model=name,
+        format=source.format,
+        precision=source.precision,
+        path=path,
+        size_bytes=sum(file.stat().st_size for file in source.files),
+        signature=signature,
+        manifest=Manifest(source=model.source, source_digest=digest, tools=tools),
+    )
+
+
+def _inspect(name: str, source: str, policy_file: PolicyFile) -> _Source:
+    suffix = Path(source).suffix.lower()
+    if re.match(r"[a-z]\w+:", source) or suffix not in (".onnx", ".xml"):
+        raise ArtifactError(
+            f"Model {name!r}: source must be an ONNX file or OpenVINO IR (.xml), got {source!r}. "
+            "This version does not convert models. Export it to ONNX, beside the policy."
+        )
+    path = policy_file.resolve(source)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: must be the file of model {name!r}, got none. Put it there.")
+    if suffix == ".onnx":
+        structure = read_structure(path)
+        external = (_external(path, place, policy_file) for place in sorted(structure.external))
+        return _Source("onnx", structure.precision, (path, *external))
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ArtifactError(f"{weights}: must hold the weights of {path.name}, got no such file.")
+    quantised = b'type="FakeQuantize"' in path.read_bytes()
+    return _Source("openvino", "int8" if quantised else "fp32", (path, weights))
+
+
+def _external(path: Path, location: str, policy_file: PolicyFile) -> Path:
+    """Return the file of external data; it may not lie outside of the folders it belongs to."""
+    place = (path.parent / location).resolve()
+    for folder in (path.parent.resolve(), policy_file.folder.resolve()):
+        if not place.is_relative_to(folder):
+            raise ArtifactError(
+                f"{path}: external data must stay in {folder}, got {location!r}. "
+                "Save the model again with its data beside it."
+            )
+    if not place.is_file():
+        raise ArtifactError(
+            f"{path}: external data must lie beside the model, got no file {location!r}. "
+            "Copy it there."
+        )
+    return place
+
+
+def _digest(files: tuple[Path, ...]) -> str:
+    """Return the SHA-256 of the model file, or of all its files' hashes if there are several."""
+    digests = [file_digest(file) for file in files]
+    if len(digests) == 1:
+        return digests[0]
+    lines = (f"{file.name} {digest}\n" for file, digest in zip(files, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _signature(path: Path, form: Format, key: str) -> tuple[Signature, dict[str, str]]:
+    kept = cache_folder() / "artifacts" / f"{key}.json"
+    try:
+        value = json.loads(kept.read_bytes())
+        return Signature.from_json(value["signature"]), dict(value["tools"])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: ignored and written again: %s", kept, error)
+    signature, tools = _load_signature(path, form)
+    _keep(kept, {"signature": signature.to_json(), "tools": tools})
+    return signature, tools
+
+
+def _load_signature(path: Path, form: Format) -> tuple[Signature, dict[str, str]]:
+    """Ask the installed backends in turn: each lacks operators that another has."""
+    refusals: list[ArtifactError] = []
+    able = [name for name, entry in registry.BACKENDS.items() if form in entry.formats]
+    for name in filter(registry.installed, able):
+        backend = registry.backend(name)
+        try:
+            return backend.signature(str(path)), {name: backend.version()}
+        except ArtifactError as refusal:
+            refusals.append(refusal)
+    if refusals:
+        raise ArtifactError("\n".join(map(str, refusals))) from None
+    raise MissingExtraError(f"A backend for {path.name} ({' or '.join(able)})", able[0])
+
+
+def _keep(path: Path, value: object) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        partial.write_text(json.dumps(value))
+        partial.replace(path)
+    except OSError as error:
+        log.warning("%s: can't be kept, the model is loaded again next time: %s", path, error)
