@@ -20,8 +20,8 @@ from scanflow_serve.policies.vocabulary import VARIABLES, ListType, MapType, Rec
 
 _TEXT_FUNCTIONS = ("startsWith", "endsWith", "contains", "matches")
 _MACROS = ("all", "exists", "exists_one", "filter", "map")
-_FUNCTIONS = ("has", "size", "double", "string")
-_MAX_DEPTH = 300  # levels of the tree; evaluating takes 3 Python frames a level, 2500 are allowed
+_FUNCTIONS = ("has", "size", "double")
+_MAX_DEPTH = 150  # levels of the tree; evaluating takes about 3 Python frames a level
 _UNTYPED: Type = RecordType({})  # item type of an empty list or map; fits any other
 
 
@@ -207,9 +207,9 @@ class _Checker:
         argument = self.type_of(arguments[0])
         if name == "size":
             return self._size(tree, argument)
-        if argument not in ("string", "double", "bool") or (name, argument) == ("double", "bool"):
-            raise _error(tree, f"{name}() can't convert {_name(argument)}", "")
-        return "double" if name == "double" else "string"
+        if argument not in ("string", "double"):
+            raise _error(tree, f"double() needs text, got {_name(argument)}", "")
+        return "double"
 
     def _member_dot_arg(self, tree: Any) -> Type:
         owner, name = tree.children[0], tree.children[1].value

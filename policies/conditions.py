@@ -9,6 +9,7 @@ All numbers are double. Integer literals are promoted, and so is what `size` ret
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,11 @@ def parse_condition(text: str) -> Any:
 def _environment() -> Any:
     import celpy
 
-    return celpy.Environment()
+    limit = sys.getrecursionlimit()
+    try:
+        return celpy.Environment()
+    finally:
+        sys.setrecursionlimit(limit)  # celpy raises it for the whole process
 
 
 def _place(text: str, line: int | None, column: int | None) -> tuple[int, int]:

@@ -137,11 +137,10 @@ def parse(text: str, environ: Mapping[str, str], report: Report) -> Node | None:
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
         problem = " ".join(part for part in (error.problem, error.context) if part)
-        report.at(
-            place,
-            f"must be YAML: {problem}",
-            "Check the indentation (spaces, no tabs), brackets and quotes here and just above.",
-        )
+        cure = "Check the indentation (spaces, no tabs), brackets and quotes here and just above."
+        if any("${" in line for line in text.splitlines()[: place.line][-2:]):
+            cure = "Inside [ ] and { }, put quotes around ${…}."
+        report.at(place, f"must be YAML: {problem}", cure)
     except _Stop:
         pass
     return None
