@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from host_machines import CLOUD_SERVER, PI_4, Machine, arm, cpuinfo, x86
+from host_machines import CLOUD_SERVER, PI_4, V1_CONTAINER, Machine, arm, cpuinfo, x86
 
 from scanflow_serve.runtime.host.cpu import ARM_FEATURES, X86_FEATURES
 from scanflow_serve.runtime.host.model import Cpu, HostProfile
@@ -60,3 +60,8 @@ def test_armv6_pi_zero_is_not_taken_for_armv7(tmp_path: Path) -> None:
     text = cpuinfo(1, arm("0xb76", "half thumb fastmult vfp", name=name, architecture=7))
     host = profile_host(Machine({"/proc/cpuinfo": text}).at(tmp_path))
     assert (host.arch, host.cpu.model, host.cpu.features) == ("armv6l", "ARM1176", ())
+
+
+def test_cpuset_of_the_control_group_limits_the_cores(tmp_path: Path) -> None:
+    unquoted = V1_CONTAINER.but({"/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n"})
+    assert cpu(unquoted, tmp_path).cores == 4.0
