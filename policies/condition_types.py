@@ -14,7 +14,19 @@ from typing import Any
 
 from lark import Token, Tree
 
-from scanflow_serve.policies.conditions import ConditionError
+from scanflow_serve.policies.condition_tree import (
+    UNTYPED,
+    arguments_of,
+    check_pattern,
+    depth,
+    error_at,
+    fits,
+    literal_of,
+    name_of,
+    source_of,
+    string_value,
+    unwrapped,
+)
 from scanflow_serve.policies.translation import nearest
 from scanflow_serve.policies.vocabulary import VARIABLES, ListType, MapType, RecordType, Type
 
@@ -22,7 +34,6 @@ _TEXT_FUNCTIONS = ("startsWith", "endsWith", "contains", "matches")
 _MACROS = ("all", "exists", "exists_one", "filter", "map")
 _FUNCTIONS = ("has", "size", "double")
 _MAX_DEPTH = 150  # levels of the tree; evaluating takes about 3 Python frames a level
-_UNTYPED: Type = RecordType({})  # item type of an empty list or map; fits any other
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +50,13 @@ def check(tree: Tree[Token], variables: frozenset[str], checks: frozenset[str]) 
     Raises:
         ConditionError: At the first wrong name or type, from left to right.
     """
-    if _depth(tree) > _MAX_DEPTH:
-        raise _error(tree, "must be nested less deeply", "Split it, or use 'in' with a list.")
+    if depth(tree) > _MAX_DEPTH:
+        raise error_at(tree, "must be nested less deeply", "Split it, or use 'in' with a list.")
     checker = _Checker(variables, checks)
     result = checker.type_of(tree)
     if result != "bool":
-        raise _error(
-            tree, f"must be true or false, got {_name(result)}", "Compare it with something."
+        raise error_at(
+            tree, f"must be true or false, got {name_of(result)}", "Compare it with something."
         )
 
 
@@ -67,7 +78,7 @@ class _Checker:
             return self.type_of(tree.children[0])
         rule: Callable[[Any], Type] | None = getattr(self, f"_{tree.data}", None)
         if rule is None:
-            raise _error(
+            raise error_at(
                 tree,
                 "must not use this part of CEL",
                 "Use variables, operators and functions only.",
@@ -96,7 +107,7 @@ class _Checker:
             return self._in(tree, left, right)
         self._same(tree, left, right, f"both sides of {sign}")
         if sign not in ("==", "!=") and left not in ("double", "string"):
-            raise _error(tree, f"{sign} needs numbers or text, got {_name(left)}", "")
+            raise error_at(tree, f"{sign} needs numbers or text, got {name_of(left)}", "")
         return "bool"
 
     def _in(self, tree: Any, item: Type, container: Type) -> Type:
@@ -105,8 +116,8 @@ class _Checker:
         elif isinstance(container, MapType):
             self._same(tree, item, "string", "a key and its map, around 'in',")
         else:
-            rule = f"'in' needs a list or map on its right, got {_name(container)}"
-            raise _error(tree, rule, 'For example: "avx2" in host.cpu.features')
+            rule = f"'in' needs a list or map on its right, got {name_of(container)}"
+            raise error_at(tree, rule, 'For example: "avx2" in host.cpu.features')
         return "bool"
 
     def _addition(self, tree: Any) -> Type:
@@ -116,13 +127,13 @@ class _Checker:
         both = self._same(tree, left, self.type_of(right), f"both sides of {sign}")
         if both == "double" or (sign == "+" and both == "string"):
             return both
-        raise _error(tree, f"{sign} needs numbers, got {_name(both)}", "")
+        raise error_at(tree, f"{sign} needs numbers, got {name_of(both)}", "")
 
     def _multiplication(self, tree: Any) -> Type:
         operator, right = tree.children
         sign = {"mul": "*", "div": "/", "mod": "%"}[operator.data.removeprefix("multiplication_")]
         if sign == "%":
-            raise _error(tree, "% is not defined: all numbers are double", "Use / instead.")
+            raise error_at(tree, "% is not defined: all numbers are double", "Use / instead.")
         self._expect(operator.children[0], "double", f"the left of {sign}")
         self._expect(right, "double", f"the right of {sign}")
         return "double"
@@ -142,39 +153,39 @@ class _Checker:
     def _member(self, where: Any, owner: Type, name: str, owner_tree: Any) -> Type:
         if isinstance(owner, RecordType):
             if name not in owner.members:
-                path = _source(owner_tree)
+                path = source_of(owner_tree)
                 rule = f"must name a member of {path}, got {name!r}"
-                raise _error(where, rule, nearest(name, owner.members))
+                raise error_at(where, rule, nearest(name, owner.members))
             return owner.members[name]
         if isinstance(owner, MapType):
-            if _source(owner_tree) == "checks":
+            if source_of(owner_tree) == "checks":
                 self._configured(where, name)
             return owner.value
-        rule = f"must name a member of a record or map, got {name!r} of {_name(owner)}"
-        raise _error(where, rule, "")
+        rule = f"must name a member of a record or map, got {name!r} of {name_of(owner)}"
+        raise error_at(where, rule, "")
 
     def _member_index(self, tree: Any) -> Type:
         owner_tree, index = tree.children
         owner = self.type_of(owner_tree)
-        literal = _literal(index)
+        literal = literal_of(index)
         if isinstance(owner, ListType):
             if literal is None or literal.type != "INT_LIT" or literal.value.startswith("-"):
-                raise _error(index, "a list must be indexed by a whole number >= 0", "")
+                raise error_at(index, "a list must be indexed by a whole number >= 0", "")
             return owner.item
         self._expect(index, "string", "a key in [ ]")
-        if isinstance(owner, MapType) and _source(owner_tree) != "checks":
+        if isinstance(owner, MapType) and source_of(owner_tree) != "checks":
             return owner.value
         if literal is not None:
-            return self._member(index, owner, _string(literal), owner_tree)
-        bound = self._scope.get(_source(index))
+            return self._member(index, owner, string_value(literal), owner_tree)
+        bound = self._scope.get(source_of(index))
         if isinstance(owner, MapType) and bound is not None and bound.is_check:
             return owner.value
-        rule = f"a key of {_source(owner_tree)} must be written out, so that it can be checked"
-        raise _error(index, rule, 'For example: checks["drift"]')
+        rule = f"a key of {source_of(owner_tree)} must be written out, so that it can be checked"
+        raise error_at(index, rule, 'For example: checks["drift"]')
 
     def _configured(self, where: Any, name: str) -> None:
         if name not in self._checks:
-            raise _error(
+            raise error_at(
                 where, f"must name a configured check, got {name!r}", nearest(name, self._checks)
             )
 
@@ -186,34 +197,34 @@ class _Checker:
             known = ", ".join(sorted(self._variables))
             rule = f"must name one of the variables {known}, got {name!r}"
             cure = nearest(name, self._variables)
-            raise _error(tree, rule, cure if cure.startswith("Did") else "Put text in quotes.")
+            raise error_at(tree, rule, cure if cure.startswith("Did") else "Put text in quotes.")
         return VARIABLES[name]
 
     # Functions
 
     def _ident_arg(self, tree: Any) -> Type:
-        name, arguments = tree.children[0].value, _arguments(tree, 1)
+        name, arguments = tree.children[0].value, arguments_of(tree, 1)
         if name not in _FUNCTIONS:
             known = [*_FUNCTIONS, *_TEXT_FUNCTIONS, *_MACROS]
-            raise _error(tree, f"must name a known function, got {name!r}", nearest(name, known))
+            raise error_at(tree, f"must name a known function, got {name!r}", nearest(name, known))
         self._arity(tree, name, arguments, 1)
         if name == "has":
-            member = _unwrap(arguments[0])
+            member = unwrapped(arguments[0])
             if member.data != "member_dot":
                 rule = "has() needs a member"
-                raise _error(arguments[0], rule, "For example: has(host.labels.zone)")
+                raise error_at(arguments[0], rule, "For example: has(host.labels.zone)")
             self.type_of(member)
             return "bool"
         argument = self.type_of(arguments[0])
         if name == "size":
             return self._size(tree, argument)
         if argument not in ("string", "double"):
-            raise _error(tree, f"double() needs text, got {_name(argument)}", "")
+            raise error_at(tree, f"double() needs text, got {name_of(argument)}", "")
         return "double"
 
     def _member_dot_arg(self, tree: Any) -> Type:
         owner, name = tree.children[0], tree.children[1].value
-        arguments = _arguments(tree, 2)
+        arguments = arguments_of(tree, 2)
         if name in _MACROS:
             return self._macro(tree, owner, name, arguments)
         if name == "size":
@@ -222,26 +233,26 @@ class _Checker:
         if name not in _TEXT_FUNCTIONS:
             known = [*_TEXT_FUNCTIONS, *_MACROS, "size"]
             where = tree.children[1]
-            raise _error(where, f"must name a known function, got {name!r}", nearest(name, known))
+            raise error_at(where, f"must name a known function, got {name!r}", nearest(name, known))
         self._expect(owner, "string", f"what {name}() is asked of")
         self._arity(tree, name, arguments, 1)
         self._expect(arguments[0], "string", f"the argument of {name}()")
-        literal = _literal(arguments[0])
+        literal = literal_of(arguments[0])
         if name == "matches" and literal is not None:
-            _check_pattern(arguments[0], _string(literal))
+            check_pattern(arguments[0], string_value(literal))
         return "bool"
 
     def _macro(self, tree: Any, owner: Any, name: str, arguments: list[Any]) -> Type:
         over = self.type_of(owner)
         if not isinstance(over, ListType | MapType):
-            raise _error(tree, f"{name}() needs a list or map, got {_name(over)}", "")
+            raise error_at(tree, f"{name}() needs a list or map, got {name_of(over)}", "")
         self._arity(tree, name, arguments, 2)
-        variable = _unwrap(arguments[0])
+        variable = unwrapped(arguments[0])
         if variable.data != "ident":
             rule = f"the first argument of {name}() must be a new name"
-            raise _error(arguments[0], rule, f"For example: {name}(item, item == …)")
+            raise error_at(arguments[0], rule, f"For example: {name}(item, item == …)")
         item: Type = over.item if isinstance(over, ListType) else "string"
-        bound = _Bound(item, is_check=_source(owner) == "checks")
+        bound = _Bound(item, is_check=source_of(owner) == "checks")
         with self._binding(variable.children[0].value, bound):
             if name == "map":
                 return ListType(self.type_of(arguments[1]))
@@ -260,11 +271,11 @@ class _Checker:
     def _size(self, tree: Any, argument: Type) -> Type:
         if argument == "string" or isinstance(argument, ListType | MapType):
             return "double"
-        raise _error(tree, f"size() needs text, a list or a map, got {_name(argument)}", "")
+        raise error_at(tree, f"size() needs text, a list or a map, got {name_of(argument)}", "")
 
     def _arity(self, tree: Any, name: str, arguments: list[Any], wanted: int) -> None:
         if len(arguments) != wanted:
-            raise _error(tree, f"{name}() takes {wanted} argument(s), got {len(arguments)}", "")
+            raise error_at(tree, f"{name}() takes {wanted} argument(s), got {len(arguments)}", "")
 
     # Literals
 
@@ -280,13 +291,13 @@ class _Checker:
             return "bool"
         if token.type in ("STRING_LIT", "MLSTRING_LIT"):
             return "string"
-        raise _error(tree, f"must not use {token.value!r}: no value has its type", "")
+        raise error_at(tree, f"must not use {token.value!r}: no value has its type", "")
 
     def _list_lit(self, tree: Any) -> Type:
-        return ListType(_UNTYPED)
+        return ListType(UNTYPED)
 
     def _map_lit(self, tree: Any) -> Type:
-        return MapType(_UNTYPED)
+        return MapType(UNTYPED)
 
     def _list(self, tree: Any) -> Type:
         items = [self.type_of(item) for item in tree.children[0].children]
@@ -314,90 +325,10 @@ class _Checker:
     def _expect(self, tree: Any, wanted: Type, what: str) -> None:
         found = self.type_of(tree)
         if found != wanted:
-            raise _error(tree, f"{what} must be {_name(wanted)}, got {_name(found)}", "")
+            raise error_at(tree, f"{what} must be {name_of(wanted)}, got {name_of(found)}", "")
 
     def _same(self, tree: Any, left: Type, right: Type, what: str) -> Type:
-        if not _fits(left, right):
-            rule = f"{what} must have one type, got {_name(left)} and {_name(right)}"
-            raise _error(tree, rule, "")
+        if not fits(left, right):
+            rule = f"{what} must have one type, got {name_of(left)} and {name_of(right)}"
+            raise error_at(tree, rule, "")
         return left
-
-
-def _depth(tree: Tree[Token]) -> int:
-    deepest, level = 0, [tree]
-    while level:
-        deepest += 1
-        level = [child for node in level for child in node.children if isinstance(child, Tree)]
-    return deepest
-
-
-def _fits(left: Type, right: Type) -> bool:
-    if left == right or _UNTYPED in (left, right):
-        return True
-    if isinstance(left, ListType) and isinstance(right, ListType):
-        return _fits(left.item, right.item)
-    if isinstance(left, MapType) and isinstance(right, MapType):
-        return _fits(left.value, right.value)
-    return False
-
-
-def _name(value: Type) -> str:
-    if isinstance(value, str):
-        return {"double": "a number", "string": "text", "bool": "a truth value"}[value]
-    return {ListType: "a list", MapType: "a map", RecordType: "a record"}[type(value)]
-
-
-def _unwrap(tree: Any) -> Any:
-    while len(tree.children) == 1 and isinstance(tree.children[0], Tree):
-        if tree.data in ("list_lit", "map_lit"):
-            break
-        tree = tree.children[0]
-    return tree
-
-
-def _literal(tree: Any) -> Token | None:
-    inner = _unwrap(tree)
-    return inner.children[0] if inner.data == "literal" else None
-
-
-def _string(token: Token) -> str:
-    """Return the value of a text literal, its escapes read as at evaluation."""
-    from celpy.evaluation import celstr
-
-    return str(celstr(token))
-
-
-def _source(tree: Any) -> str:
-    """Return the dotted path that *tree* writes down, or "this value" for anything else."""
-    inner = _unwrap(tree)
-    if inner.data == "ident":
-        return str(inner.children[0].value)
-    if inner.data == "member_dot":
-        return f"{_source(inner.children[0])}.{inner.children[1].value}"
-    if inner.data == "member_index":
-        key = _literal(inner.children[1])
-        return f"{_source(inner.children[0])}[{key.value if key is not None else '…'}]"
-    return "this value"
-
-
-def _arguments(tree: Any, given: int) -> list[Any]:
-    return list(tree.children[given].children) if len(tree.children) > given else []
-
-
-def _check_pattern(tree: Any, pattern: str) -> None:
-    import re2  # type: ignore[import-untyped]  # what celpy matches with
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        text = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        raise _error(tree, f"must be a regular expression: {text}", "See RE2's syntax.") from None
-
-
-def _error(where: Any, rule: str, cure: str) -> ConditionError:
-    meta = where if isinstance(where, Token) else where.meta
-    return ConditionError(
-        rule, cure, getattr(meta, "line", None) or 1, getattr(meta, "column", None) or 1
-    )
