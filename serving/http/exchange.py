@@ -1,0 +1,136 @@
+"""One HTTP exchange on plain ASGI: headers, a bounded body, a reply of ready bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import orjson
+
+from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.serving.http.compression import inflate
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+DUMP = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+class ClientDisconnectedError(Exception):
+    """The client went away before its request was complete; nobody is left to answer."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What is sent back."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: Headers = field(default_factory=list)
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    """Return *value* as JSON; arrays become nested lists, NaN and infinities become null."""
+    return Reply(status, orjson.dumps(value, option=DUMP))
+
+
+class Exchange:
+    """One request as it arrives.
+
+    Attributes:
+        params: Values of the path template's variables.
+        headers: By lower-case name; the last one wins where a name is repeated.
+        client: Name of the key that was presented, else the peer's address.
+    """
+
+    __slots__ = ("_receive", "body_limit", "client", "headers", "method", "params", "path", "query")
+
+    def __init__(self, scope: Scope, receive: Receive, path: str, body_limit: int) -> None:
+        self.method: str = scope["method"]
+        self.path = path
+        self.query: bytes = scope.get("query_string", b"")
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.params: Mapping[str, str] = {}
+        self.body_limit = body_limit
+        peer = scope.get("client")
+        self.client: str = peer[0] if peer else "unknown"
+        self._receive = receive
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header's text, None if it is absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def media_type(self) -> str:
+        """Return the body's media type in lower case, without parameters; "" if not given."""
+        value = self.headers.get(b"content-type", b"")
+        return value.partition(b";")[0].strip().lower().decode("latin-1")
+
+    async def body(self) -> bytes:
+        """Return the body, decompressed.
+
+        Raises:
+            RequestError: 413, longer than `body_limit` as sent or once decompressed;
+                400 or 415, the compression is broken or unknown.
+            ClientDisconnectedError: The client went away.
+        """
+        declared = self.headers.get(b"content-length")
+        if declared is not None and (len(declared) > 18 or int(declared) > self.body_limit):
+            raise _too_large(self.body_limit, declared.decode("latin-1"))
+        body = await self._read()
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is None:
+            return body
+        return inflate(body, encoding.decode("latin-1"), self.body_limit)
+
+    async def _read(self) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnectedError
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self.body_limit:
+                raise _too_large(self.body_limit, f"{size} so far")
+            chunks.append(chunk)
+            more = message.get("more_body", False)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int, got: str) -> RequestError:
+    return RequestError(
+        413,
+        f"body must be <= {limit} bytes, got {got}. Send fewer rows in one request, or raise"
+        " serve.limits.body_mb in the policy.",
+    )
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the JSON value of *body*.
+
+    Raises:
+        RequestError: 400, it is empty, not UTF-8, not JSON, nested too deeply, or holds NaN.
+    """
+    if not body:
+        raise RequestError(400, 'body must be JSON, got nothing. Send for example {"inputs": …}.')
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, f"body must be JSON: {error}.") from None
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """Return *value* as an error text shows it: JSON-like and short."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

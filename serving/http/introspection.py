@@ -1,0 +1,91 @@
+"""What runs here and why: host, plan, policy, metrics; and whether it runs at all."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from scanflow_serve.serving.http import oip_models
+from scanflow_serve.serving.http.exchange import TEXT, Exchange, Reply, json_reply
+from scanflow_serve.serving.http.problems import problem
+from scanflow_serve.serving.http.site import Site
+
+EXPOSITION = b"text/plain; version=1.0.0; charset=utf-8"  # prometheus_client's text format
+STARTING = "The server is starting or stopping; it answers once its models are loaded. Retry."
+
+
+async def host(site: Site, exchange: Exchange) -> Reply:
+    """Answer ``GET /host``."""
+    del exchange
+    return json_reply(site.engine.host.to_json())
+
+
+async def plan(site: Site, exchange: Exchange) -> Reply:
+    """Answer ``GET /plan``."""
+    del exchange
+    return json_reply(site.engine.plan.to_json())
+
+
+async def policy(site: Site, exchange: Exchange) -> Reply:
+    """Answer ``GET /policy``: the file's text as written, ``${ENV}`` not expanded."""
+    del exchange
+    loaded = site.engine.policy_file
+    return json_reply(
+        {
+            "name": loaded.policy.name,
+            "file": loaded.path.name,
+            "digest": loaded.digest,
+            "text": loaded.text,
+        }
+    )
+
+
+async def metrics(site: Site, exchange: Exchange) -> Reply:
+    """Answer ``GET /metrics``."""
+    del exchange
+    return Reply(200, site.metrics.exposition(), EXPOSITION)
+
+
+def live(ready: bool) -> Reply:
+    """Answer ``GET /livez``: the process answers."""
+    del ready
+    return json_reply({"live": True})
+
+
+def readiness(ready: bool) -> Reply:
+    """Answer ``GET /readyz``: 503 until predictions are answered."""
+    return json_reply({"ready": True}) if ready else problem("/readyz", 503, STARTING)
+
+
+def oip_live(ready: bool) -> Reply:
+    """Answer ``GET /v2/health/live``."""
+    return oip_models.health(ready, 200)
+
+
+def oip_ready(ready: bool) -> Reply:
+    """Answer ``GET /v2/health/ready``: 503 until predictions are answered."""
+    if ready:
+        return oip_models.health(True, 200)
+    return json_reply({"live": True, "ready": False, "error": STARTING}, 503)
+
+
+def oip_server(ready: bool) -> Reply:
+    """Answer ``GET /v2``."""
+    del ready
+    return oip_models.server_metadata()
+
+
+def ping(ready: bool) -> Reply:
+    """Answer MLflow's ``GET /ping``: 503 until predictions are answered."""
+    return Reply(200, b"\n", TEXT) if ready else problem("/ping", 503, STARTING)
+
+
+def mlflow_version(ready: bool) -> Reply:
+    """Answer MLflow's ``GET /version``: this server's version."""
+    del ready
+    return Reply(200, version("scanflow-serve").encode(), TEXT)
+
+
+def home(ready: bool) -> Reply:
+    """Answer ``GET /``: go to the documentation."""
+    del ready
+    return Reply(307, b"", TEXT, [(b"location", b"docs")])

@@ -1,0 +1,60 @@
+"""Errors on the wire: ``{"error"}`` below /v2 as OIP says, RFC 9457 problems elsewhere."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+
+import orjson
+
+from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.serving.http.exchange import JSON, Headers, Reply
+
+PROBLEM = b"application/problem+json"
+
+
+def is_oip(path: str) -> bool:
+    """Return whether errors at *path* have the Open Inference Protocol's shape."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def problem(
+    path: str,
+    status: int,
+    detail: str,
+    *,
+    retry_after_s: float | None = None,
+    instance: str | None = None,
+    headers: Headers | None = None,
+) -> Reply:
+    """Return the reply that tells of an error at *path*.
+
+    Args:
+        detail: Where, the rule, what was got, what to do.
+        retry_after_s: Rounded up to whole seconds, at least 1; 429, 503 and 504 always have one.
+        instance: Names this occurrence, as the log does.
+    """
+    extra: Headers = list(headers or ())
+    if retry_after_s is not None or status in (429, 503, 504):
+        extra.append((b"retry-after", str(max(1, math.ceil(retry_after_s or 1))).encode()))
+    if is_oip(path):
+        return Reply(status, orjson.dumps({"error": detail}), JSON, extra)
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if instance is not None:
+        body["instance"] = instance
+    return Reply(status, orjson.dumps(body), PROBLEM, extra)
+
+
+def refusal(path: str, error: RequestError) -> Reply:
+    """Return the reply that tells of a refused request."""
+    headers: Headers = []
+    if error.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="scanflow"'))
+    return problem(
+        path, error.status, error.detail, retry_after_s=error.retry_after_s, headers=headers
+    )
