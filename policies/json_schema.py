@@ -14,6 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scanflow_serve.policies import schema as schema_module
+from scanflow_serve.policies.descriptions import description
 from scanflow_serve.policies.schema import Policy
 
 SCHEMA_FILE = Path(__file__).with_name("policy.schema.json")
@@ -30,6 +32,9 @@ def policy_schema() -> dict[str, Any]:
     expands variables before it checks types.
     """
     generated = Policy.model_json_schema(by_alias=True, mode="validation")
+    _describe(Policy.__name__, generated)
+    for name, definition in generated["$defs"].items():
+        _describe(name, definition)
     schema = _with_variables(generated)
     schema["$defs"][_VARIABLE] = {
         "description": "An environment variable, ${NAME} or ${NAME:-default}.",
@@ -43,6 +48,15 @@ def policy_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Return the schema as the shipped file holds it."""
     return json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _describe(name: str, definition: dict[str, Any]) -> None:
+    section = getattr(schema_module, name, None)
+    for key, value in definition.get("properties", {}).items():
+        if "description" not in value and section is not None:
+            text = description(section, key)
+            if text:
+                value["description"] = text
 
 
 def _with_variables(schema: Any) -> Any:

@@ -12,6 +12,7 @@ from pydantic import Tag
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from scanflow_serve.policies.descriptions import description
 from scanflow_serve.policies.nodes import Node, Report
 from scanflow_serve.policies.schema import Policy, Section
 
@@ -31,8 +32,7 @@ _RULES: dict[str, tuple[str, str]] = {
     "less_than_equal": ("must be <= {le:g}", ""),
     "finite_number": ("must be a finite number", ""),
     "float_type": ("must be a number", "Write it without quotes or unit."),
-    "int_type": ("must be a whole number", "Write it without quotes or unit."),
-    "int_from_float": ("must be a whole number", "Round it."),
+    "int_type": ("must be a whole number", "Write it without quotes, fraction or unit."),
     "bool_type": ("must be true or false", "Write it without quotes."),
     "string_type": ("must be text", "Put it in quotes."),
     "list_type": ("must be a list", "Write [A, B], or an item a line after '- '."),
@@ -126,15 +126,17 @@ def _find(root: Node, loc: Sequence[str | int]) -> tuple[Node, str | None, str |
 
 def _add_missing(loc: Sequence[str | int], node: Node, key: str, report: Report) -> None:
     field = _field(loc)
-    purpose = _purpose(field) if field is not None else ""
+    purpose = ""
+    if field is not None:
+        purpose = _purpose(*field)
     path = f"{node.path}.{key}" if node.path else key
     cure = f"Add it: {purpose}" if purpose else "Add it."
     report.at(node.key, "must be given, got nothing", cure, path=path)
 
 
-def _purpose(field: FieldInfo) -> str:
-    if field.description:
-        return field.description
+def _purpose(owner: type[Section], field: FieldInfo, key: str) -> str:
+    if text := field.description or description(owner, key):
+        return text
     section = next(iter(_sections(field.annotation)), None)
     return (section.__doc__ or "").splitlines()[0] if section is not None else ""
 
@@ -175,14 +177,14 @@ def _keys(loc: Sequence[str | int]) -> set[str]:
     }
 
 
-def _field(loc: Sequence[str | int]) -> FieldInfo | None:
+def _field(loc: Sequence[str | int]) -> tuple[type[Section], FieldInfo, str] | None:
     annotation: Any = Policy
     for part in loc[:-1]:
         annotation = _step(annotation, part)
     for section in _sections(annotation):
         for name, field in section.model_fields.items():
             if loc[-1] in (name, field.alias):
-                return field
+                return section, field, str(loc[-1])
     return None
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+from scanflow_serve.policies import schema as schema_module
+from scanflow_serve.policies.descriptions import DESCRIPTIONS
 from scanflow_serve.policies.json_schema import SCHEMA_FILE, policy_schema, schema_text
 from scanflow_serve.policies.schema import Policy
 
@@ -25,3 +27,24 @@ def test_variable_is_allowed_where_a_number_is() -> None:
         {"$ref": "#/$defs/Variable"},
     ]
     assert port["default"] == 3000
+
+
+def test_every_key_is_described() -> None:
+    schema = policy_schema()
+    silent = [
+        f"{name}.{key}"
+        for name, definition in {"Policy": schema, **schema["$defs"]}.items()
+        for key, value in definition.get("properties", {}).items()
+        if not value.get("description") and "$ref" not in json.dumps(value)
+    ]
+    assert silent == []
+
+
+def test_every_description_is_of_a_key() -> None:
+    stale = []
+    for entry in DESCRIPTIONS:
+        section, _, key = entry.partition(".")
+        fields = getattr(schema_module, section).model_fields
+        if key not in {field.alias or name for name, field in fields.items()}:
+            stale.append(entry)
+    assert stale == []
