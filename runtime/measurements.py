@@ -84,13 +84,19 @@ class Refusal:
     """Why a variant or candidate has no figures, or may not be used.
 
     Attributes:
-        code: ``not_installed`` | ``unsupported`` | ``not_built`` | ``failed`` | ``verification`` |
-            ``budget`` | ``unmeasured`` | ``dominated``.
+        code: Why it could not be used: ``not_installed`` | ``unsupported`` | ``not_built`` |
+            ``failed`` | ``verification`` | ``budget`` (no time to measure it) | ``unmeasured``;
+            why it was not chosen: ``dominated`` (alone no better than another) |
+            ``constraint`` (breaks a bound) | ``objective`` (another is better).
         reason: One sentence for people, with the figures that decided.
     """
 
     code: str
     reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"code": self.code, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +106,20 @@ class Measurements:
     host: str  # HostProfile.fingerprint
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "host": self.host,
+            "measured": {key: each.to_json() for key, each in sorted(self.measured.items())},
+            "refused": {key: each.to_json() for key, each in sorted(self.refused.items())},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Measurements:
+        """Return the measurements whose JSON form is *value*."""
+        return cls(
+            host=value["host"],
+            measured={key: Measurement.from_json(m) for key, m in value["measured"].items()},
+            refused={key: Refusal(**refusal) for key, refusal in value["refused"].items()},
+        )

@@ -36,6 +36,8 @@ class Plan:
         target: Index of the target that matched, 0-based, and its condition ("" if none).
         run: As the policy says it: a name, ``any: …`` or ``sequence: …``.
         objective: Text of the objective and its constraints.
+        goal: What "best" meant: a figure of the objective, or ``balanced``.
+        bounds: The constraints, keyed as in ``objective.subject_to``.
         chosen: The best candidate by the objective.
         standbys: Others worth keeping warm, on the Pareto frontier, best first.
         verdicts: Every candidate, the chosen first, then by the objective.
@@ -54,6 +56,8 @@ class Plan:
     verdicts: tuple[Verdict, ...]
     feasible: bool = True
     notes: tuple[str, ...] = field(default=())
+    goal: str = ""
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, as ``GET /plan`` shows it."""
@@ -62,6 +66,8 @@ class Plan:
             "host": self.host,
             "target": {"index": self.target, "when": self.when, "run": self.run},
             "objective": self.objective,
+            "goal": self.goal,
+            "bounds": dict(self.bounds),
             "chosen": self.chosen.to_json() | {"id": self.chosen.id},
             "standbys": [c.to_json() | {"id": c.id} for c in self.standbys],
             "feasible": self.feasible,
@@ -72,8 +78,7 @@ class Plan:
                     "id": verdict.candidate.id,
                     "pareto": verdict.pareto,
                     "measurement": verdict.measurement and verdict.measurement.to_json(),
-                    "rejected": verdict.rejected
-                    and {"code": verdict.rejected.code, "reason": verdict.rejected.reason},
+                    "rejected": verdict.rejected and verdict.rejected.to_json(),
                 }
                 for verdict in self.verdicts
             ],
@@ -98,6 +103,8 @@ class Plan:
             when=value["target"]["when"],
             run=value["target"]["run"],
             objective=value["objective"],
+            goal=value["goal"],
+            bounds=value["bounds"],
             chosen=Candidate.from_json(value["chosen"]),
             standbys=tuple(Candidate.from_json(c) for c in value["standbys"]),
             verdicts=verdicts,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+_VARIANT_ID = re.compile(
+    r"(?P<model>[^/+]+)/(?P<backend>[^-@+]+)-(?P<precision>[a-z]+\d+)"
+    r"(?:@(?P<device>[^+]+?))?x(?P<threads>\d+)"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,6 +34,22 @@ class Variant:
         """
         device = "" if self.device == "CPU" else f"@{self.device}"
         return f"{self.model}/{self.backend}-{self.precision}{device}x{self.threads}"
+
+    @classmethod
+    def from_id(cls, text: str) -> Variant:
+        """Return the variant whose `id` is *text*.
+
+        Raises:
+            ValueError: *text* is not the id of a variant.
+
+        >>> Variant.from_id("net/openvino-fp16@GPUx1").device
+        'GPU'
+        """
+        match = _VARIANT_ID.fullmatch(text)
+        if match is None:
+            raise ValueError(f"must read MODEL/BACKEND-PRECISION[@DEVICE]xTHREADS, got {text!r}")
+        model, backend, precision, device, threads = match.groups(default="CPU")
+        return cls(model, backend, precision, device, int(threads))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -70,6 +92,31 @@ class Candidate:
     def variant_id(self) -> str:
         """Return the variants' ids, joined by ``+``; what replies carry as ``variant``."""
         return "+".join(variant.id for variant in self.variants)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return the models that fill the slots, in their order."""
+        return tuple(variant.model for variant in self.variants)
+
+    @property
+    def threads(self) -> int:
+        """Return the threads of all its variants together."""
+        return sum(variant.threads for variant in self.variants)
+
+    @classmethod
+    def from_id(cls, text: str) -> Candidate:
+        """Return the candidate whose `id` is *text*.
+
+        Raises:
+            ValueError: *text* is not the id of a candidate.
+
+        >>> Candidate.from_id("model:mlp:mlp/onnxruntime-fp32x1").run
+        'model:mlp'
+        """
+        run, colon, variants = text.rpartition(":")
+        if not colon or not run:
+            raise ValueError(f"must read RUN:VARIANT[+VARIANT...], got {text!r}")
+        return cls(run, tuple(Variant.from_id(part) for part in variants.split("+") if part))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

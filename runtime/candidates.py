@@ -1,0 +1,213 @@
+"""The variants of a model that may exist on a host, and those that may not, with the reason.
+
+Pure: the machine is asked by whoever calls. What can't be is listed too, so that a person sees
+that it was thought of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from scanflow_serve.policies.errors import MissingExtraError
+from scanflow_serve.policies.schema import Policy, Variants
+from scanflow_serve.runtime.backends.registry import BACKENDS
+from scanflow_serve.runtime.host.model import HostProfile
+from scanflow_serve.runtime.measurements import Refusal
+from scanflow_serve.runtime.variants import Candidate, Variant
+from scanflow_serve.runtime.workflow.graph import Slot, model_alternative
+
+# A precision below fp32 is worth a try where the processor computes in it.
+NATIVE = {
+    "bf16": ("amx_bf16", "avx512_bf16"),
+    "fp16": ("asimdhp", "fphp"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a model's file holds: its format, and the precision of its weights."""
+
+    format: str = "onnx"
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A variant, and why it can't be, if it can't."""
+
+    variant: Variant
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Candidates; those in `refused`, by id, are not to be measured."""
+
+    candidates: tuple[Candidate, ...] = ()
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+
+    @property
+    def open(self) -> tuple[Candidate, ...]:
+        """Return the candidates that are not refused."""
+        return tuple(c for c in self.candidates if c.id not in self.refused)
+
+
+Options = Mapping[str, Sequence[Option]]  # by model name
+
+
+def variants_of(
+    name: str, policy: Policy, host: HostProfile, installed: Mapping[str, bool], stored: Stored
+) -> tuple[Option, ...]:
+    """Return the variants of model *name* that the policy asks for, or the defaults.
+
+    By default: the backends by the file's precision, those below it that the host has, and, with
+    ``calibration``, int8. What was not asked for and can't be is left out.
+
+    Args:
+        installed: Backend name -> whether its library is there.
+        stored: Of the model's file.
+    """
+    wanted = policy.models[name].variants or Variants()
+    precisions = wanted.precisions or _default_precisions(policy, stored)
+    options: list[Option] = []
+    for backend in wanted.backends:
+        if (absent := _absent(backend, installed)) is not None:
+            options.append(Option(Variant(name, backend, precisions[0]), absent))
+            continue
+        for precision in precisions:
+            variant = Variant(name, backend, precision)
+            refusal = _refusal(variant, host, stored)
+            if refusal is None:
+                options += _threaded(variant, wanted.threads, host.cpu.cores)
+            elif wanted.precisions or precision in (stored.precision, "int8"):
+                options.append(Option(variant, refusal))
+    return tuple(options)
+
+
+def references_of(
+    name: str, options: Sequence[Option], installed: Mapping[str, bool], stored: Stored
+) -> tuple[Variant, ...]:
+    """Return the variants that run the file as it stands, best first: others are held to them.
+
+    Those among *options*, onnxruntime's and those with few threads first; if the policy allows
+    none, one that only serves to compare.
+    """
+    order = list(BACKENDS)
+    able = [
+        option.variant
+        for option in options
+        if option.refusal is None and option.variant.precision == stored.precision
+    ]
+    if not able:
+        able = [
+            Variant(name, backend, stored.precision)
+            for backend, entry in BACKENDS.items()
+            if installed.get(backend, False) and stored.format in entry.formats
+        ]
+    return tuple(sorted(able, key=lambda variant: (order.index(variant.backend), variant.threads)))
+
+
+def thread_counts(cores: float) -> tuple[int, ...]:
+    """Return the thread counts worth measuring: powers of two, and what is granted.
+
+    >>> thread_counts(6), thread_counts(0.5)
+    ((1, 2, 4, 6), (1,))
+    """
+    granted = max(1, int(cores))
+    powers = {1 << n for n in range(granted.bit_length())}
+    return tuple(sorted(powers | {granted}))
+
+
+def alone(options: Options) -> Listing:
+    """Return each model by itself as candidates ``model:NAME:VARIANT``."""
+    return _listing(
+        (model_alternative(name).name, option) for name in options for option in options[name]
+    )
+
+
+def direct(runs: Mapping[str, Sequence[Slot]], options: Options) -> Listing:
+    """Return the candidates of runs with one slot or none, by run name.
+
+    Every model on the first backend comes before any on the second, so that a budget which
+    runs out has seen all models.
+    """
+    pairs: list[tuple[str, Option]] = []
+    empty = tuple(Candidate(run, ()) for run, slots in runs.items() if not slots)
+    for run, slots in runs.items():
+        if len(slots) == 1:
+            pairs += [(run, option) for name in slots[0].models for option in options[name]]
+    kinds = list(dict.fromkeys((p.variant.backend, p.variant.precision) for _, p in pairs))
+    pairs.sort(key=lambda pair: kinds.index((pair[1].variant.backend, pair[1].variant.precision)))
+    listing = _listing(pairs)
+    return replace(listing, candidates=empty + listing.candidates)
+
+
+def failed(options: Sequence[Option], reason: str) -> tuple[Option, ...]:
+    """Return *options* refused, because the model's file can't be used."""
+    refusal = Refusal("failed", reason)
+    return tuple(Option(each.variant, each.refusal or refusal) for each in options)
+
+
+def _listing(pairs: Iterable[tuple[str, Option]]) -> Listing:
+    candidates: dict[str, Candidate] = {}
+    refused: dict[str, Refusal] = {}
+    for run, option in pairs:
+        candidate = Candidate(run, (option.variant,))
+        candidates[candidate.id] = candidate
+        if option.refusal is not None:
+            refused[candidate.id] = option.refusal
+    return Listing(tuple(candidates.values()), refused)
+
+
+def _default_precisions(policy: Policy, stored: Stored) -> list[str]:
+    if stored.precision == "int8":
+        return ["int8"]
+    int8 = ["int8"] if policy.calibration is not None else []
+    return list(dict.fromkeys([stored.precision, "fp32", "bf16", "fp16", *int8]))
+
+
+def _absent(backend: str, installed: Mapping[str, bool]) -> Refusal | None:
+    if backend not in BACKENDS:
+        return Refusal("not_built", f"backend {backend!r} is not part of this version")
+    if installed.get(backend, False):
+        return None
+    error = MissingExtraError(f"backend {backend!r}", BACKENDS[backend].extra)
+    return Refusal("not_installed", str(error))
+
+
+def _refusal(variant: Variant, host: HostProfile, stored: Stored) -> Refusal | None:
+    """Return why *variant* can't be made from the file on this host."""
+    entry, precision = BACKENDS[variant.backend], variant.precision
+    if stored.format not in entry.formats:
+        formats = " or ".join(sorted(entry.formats))
+        return _unsupported(f"{variant.backend} loads {formats}, the file is {stored.format}")
+    if precision == stored.precision:
+        return None
+    if precision == "int8":
+        return Refusal("not_built", "int8 conversion is not part of this version")
+    if stored.precision == "int8" or precision not in entry.casts or len(entry.casts) == 1:
+        return _unsupported(f"{variant.backend} runs this {stored.precision} file as it is stored")
+    native = NATIVE.get(precision, host.cpu.features)
+    if precision in NATIVE and not set(native) & set(host.cpu.features):
+        return _unsupported(
+            f"this processor does not compute in {precision}: it has none of {', '.join(native)}"
+        )
+    return None
+
+
+def _threaded(variant: Variant, wanted: Sequence[int] | None, cores: float) -> list[Option]:
+    granted = thread_counts(cores)[-1]
+    return [
+        Option(
+            replace(variant, threads=count),
+            None
+            if count <= granted
+            else _unsupported(f"{count} threads asked for, but the host grants {cores:g} cores"),
+        )
+        for count in dict.fromkeys(wanted or thread_counts(cores))
+    ]
+
+
+def _unsupported(reason: str) -> Refusal:
+    return Refusal("unsupported", reason)
