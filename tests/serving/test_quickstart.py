@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
+
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import load_policy
 from scanflow_serve.serving import quickstart
