@@ -21,6 +21,7 @@ from scanflow_serve.serving.locks import StateLock
 
 if TYPE_CHECKING:  # pydantic must not stay in the server's parent
     from scanflow_serve.policies.schema import Policy
+    from scanflow_serve.serving.child import Child
 
 FILE = "server.json"  # in the state folder; for tools and tests
 MODULES = {
@@ -36,6 +37,7 @@ class Launch:
     Attributes:
         state: The state folder, which holds the prepared plan.
         fd: File descriptor of the listening socket, inherited.
+        lock_fd: File descriptor of the state's lock, inherited.
         certificate: PEM file, with `key`; None serves plain HTTP.
         grace_s: Seconds that requests in flight get after SIGTERM.
     """
@@ -45,6 +47,7 @@ class Launch:
     state: str
     url: str
     fd: int
+    lock_fd: int
     grace_s: float
     certificate: str | None = None
     key: str | None = None
@@ -69,6 +72,7 @@ def launch(policy: Policy, folder: Path, lock: StateLock, sock: socket.socket) -
         state=str(lock.state),
         url=listening.url(sock, tls=tls is not None),
         fd=sock.fileno(),
+        lock_fd=lock.fd,
         grace_s=policy.serve.shutdown_grace_s,
         certificate=str(folder / tls.certificate) if tls else None,
         key=str(folder / tls.key) if tls else None,
@@ -94,19 +98,28 @@ def announce(start: Launch) -> dict[str, Any]:
     return record
 
 
-def become_server(start: Launch, lock: StateLock, sock: socket.socket) -> None:
+def become_server(
+    start: Launch, lock: StateLock, sock: socket.socket, worker: Child | None
+) -> None:
     """Replace this process by the server; does not return.
+
+    Args:
+        worker: One that was started early and waits to go on.
 
     Raises:
         StateError: Another process listens on the port by now.
     """
     listening.listen(sock)
+    announce(start)
+    arguments = [sys.executable, "-m", MODULES[start.server], start.dump()]
+    if worker is not None:
+        worker.go()
+        os.set_inheritable(worker.ready_fd, True)
+        arguments += [str(worker.pid), str(worker.ready_fd)]
     sock.set_inheritable(True)
     lock.survive_exec()
-    announce(start)
     sys.stdout.flush()
     sys.stderr.flush()
-    arguments = [sys.executable, "-m", MODULES[start.server], start.dump()]
     os.execve(sys.executable, arguments, environment(start))
 
 

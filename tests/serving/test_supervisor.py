@@ -15,10 +15,10 @@ from scanflow_serve.serving.launch import Launch
 # Runs the supervisor with another program as its worker.
 SUPERVISE = """
 import sys
-from scanflow_serve.serving import supervisor
+from scanflow_serve.serving import child, supervisor
 from scanflow_serve.serving.launch import Launch
 supervisor.EXTRA_S = 0.2
-supervisor.WORKER = [sys.executable, "-c", sys.argv[2], sys.argv[3]]
+child.WORKER = [sys.executable, "-c", sys.argv[2], sys.argv[3]]
 sys.exit(supervisor.Supervisor(Launch.parse(sys.argv[1])).run())
 """
 # Each worker appends a letter to the log, then behaves as the log's length says.
@@ -37,7 +37,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def supervise(worker: str, log: Path, *, grace_s: float = 5.0) -> subprocess.Popen[str]:
-    start = Launch("bentoml", "digits", str(log.parent), "http://127.0.0.1:1", 0, grace_s)
+    start = Launch("bentoml", "digits", str(log.parent), "http://127.0.0.1:1", -1, -1, grace_s)
     return subprocess.Popen(
         [sys.executable, "-c", SUPERVISE, start.dump(), PRELUDE + worker, str(log)],
         stdout=subprocess.PIPE,

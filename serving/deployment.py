@@ -1,0 +1,103 @@
+"""Preparing a policy for a server: lock the state, profile the host, plan, hand the plan over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanflow_serve.policies.errors import UsageError
+from scanflow_serve.policies.loader import PolicyFile, load_policy
+from scanflow_serve.policies.schema import API_VERSION, Auth
+from scanflow_serve.runtime import prepare as preparation
+from scanflow_serve.runtime.folders import state_folder
+from scanflow_serve.runtime.host.profile import profile_host
+from scanflow_serve.runtime.prepare import Prepared
+from scanflow_serve.serving import composition, environment, keys, start
+from scanflow_serve.serving.locks import StateLock
+from scanflow_serve.serving.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A prepared plan, and the state folder that holds it and is ours alone."""
+
+    prepared: Prepared
+    lock: StateLock
+
+
+def lock_state(policy_file: PolicyFile, override: str | None = None) -> StateLock:
+    """Return the lock of the policy's state folder.
+
+    Raises:
+        StateError: A live server uses it, or it can't be written.
+    """
+    policy = policy_file.policy
+    return StateLock.acquire(state_folder(policy_file.folder, policy.name, policy.state, override))
+
+
+def prepare_state(
+    policy_file: PolicyFile,
+    lock: StateLock,
+    *,
+    recalibrate: bool = False,
+    progress: Progress | None = None,
+) -> Deployment:
+    """Plan for this host and keep the plan in the locked state folder.
+
+    Raises:
+        ScanflowError: A model can't be read, or no candidate can be measured or is feasible.
+    """
+    prepared = composition.prepared(
+        policy_file, profile_host(), recalibrate=recalibrate, progress=progress
+    )
+    preparation.save(prepared, lock.state)
+    start.keep_policy(policy_file, lock.state)
+    return Deployment(prepared, lock)
+
+
+def require_keys(policy_file: PolicyFile, environ: Mapping[str, str]) -> None:
+    """Check that the keys that the policy asks for can be had, before anything is measured.
+
+    Raises:
+        UsageError: They can't; the text says what to do.
+    """
+    auth = policy_file.policy.serve.auth
+    if isinstance(auth, Auth):
+        keys.load_keys(auth, policy_file.folder, environ)
+
+
+def deploy(environ: MutableMapping[str, str]) -> Deployment:
+    """Prepare what ``SCANFLOW_POLICY`` names, in the parent that BentoML starts its workers from.
+
+    The workers find the plan by the environment that they inherit.
+
+    Raises:
+        ScanflowError: As `load_policy`, `lock_state` and `prepare_state`.
+    """
+    policy_file = load_policy(find_policy(environ, Path.cwd()))
+    require_keys(policy_file, environ)
+    deployment = prepare_state(policy_file, lock_state(policy_file))
+    environ[environment.STATE] = str(deployment.lock.state)
+    environ[environment.PARENT] = str(os.getpid())
+    if policy_file.policy.serve.tracing:
+        environ[environment.TRACING] = "1"
+    return deployment
+
+
+def find_policy(environ: Mapping[str, str], folder: Path) -> Path:
+    """Return the policy that ``SCANFLOW_POLICY`` names, else the only one in *folder*.
+
+    Raises:
+        UsageError: The variable is not set, and *folder* does not hold exactly one policy.
+    """
+    if named := environ.get(environment.POLICY):
+        return Path(named)
+    found = [path for path in sorted(folder.glob("*.yaml")) if API_VERSION in path.read_text()]
+    if len(found) == 1:
+        return found[0]
+    raise UsageError(
+        f"{environment.POLICY}: must name a policy file where {folder} does not hold exactly one, "
+        f"got {len(found)} there. Set it, for example {environment.POLICY}=digits.yaml."
+    )

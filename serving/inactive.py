@@ -1,0 +1,31 @@
+"""What a policy may say that this version checks but does not act on."""
+
+from __future__ import annotations
+
+from scanflow_serve.policies.schema import CheckerStep, ParallelStep, Policy, ScriptStep, Step
+
+
+def inactive_sections(policy: Policy) -> tuple[str, ...]:
+    """Return a sentence for each section that is validated but not acted on by this version."""
+    sections = {
+        "adapt": policy.adapt,
+        "checks": policy.checks,
+        "feedback": policy.feedback,
+        "store": policy.store,
+        "track": policy.track,
+        "calibration (int8)": policy.calibration,
+    }
+    named = [
+        f"{name}: validated, not active in this version." for name, on in sections.items() if on
+    ]
+    batch = [name for name, flow in policy.workflows.items() if any(map(_is_batch, flow.steps))]
+    return (
+        *named,
+        *(f"workflows.{name}: batch steps are not run in this version." for name in batch),
+    )
+
+
+def _is_batch(step: Step) -> bool:
+    if isinstance(step, ParallelStep):
+        return any(map(_is_batch, step.parallel))
+    return isinstance(step, ScriptStep | CheckerStep)

