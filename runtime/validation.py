@@ -114,7 +114,8 @@ def _read(path: Path, chosen: Callable[[Sequence[str]], list[str]]) -> Tensors:
 
 
 def _read_npz(path: Path, chosen: Callable[[Sequence[str]], list[str]]) -> Tensors:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream:  # ours: numpy leaves a broken file open
+        file = np.load(stream, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("one array without a name")
         return {name: file[name] for name in chosen(file.files)}

@@ -138,8 +138,7 @@ def with_softmax(run: Step, output: str) -> Step:
 
     def step(tensors: Tensors) -> Tensors:
         outputs = run(tensors)
-        outputs[output] = kinds.softmax(outputs[output])
-        return outputs
+        return {**outputs, output: kinds.softmax(outputs[output])}
 
     return step
 
