@@ -25,6 +25,10 @@ class Manifest:
         route: Conversion steps taken, empty for a source that is served as it stands.
         tools: Tool name -> version.
         verification: Figures of the verification against the source, empty if it *is* the source.
+        options: What the steps were told, such as the digest of the calibration data.
+        effective: Backend -> the precision that it executed in when it was verified.
+        durations_s: Step -> seconds that it took.
+        version: Of this schema.
     """
 
     source: str
@@ -32,7 +36,15 @@ class Manifest:
     route: tuple[str, ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
     verification: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    effective: Mapping[str, str] = field(default_factory=dict)
+    durations_s: Mapping[str, float] = field(default_factory=dict)
     version: int = MANIFEST_VERSION
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
+        """Return the manifest whose ``dataclasses.asdict`` is *value*."""
+        return cls(**{**value, "route": tuple(value["route"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class Artifact:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Artifact:
         """Return the artifact whose JSON form is *value*."""
-        manifest = Manifest(**{**value["manifest"], "route": tuple(value["manifest"]["route"])})
+        manifest = Manifest.from_json(value["manifest"])
         signature = Signature.from_json(value["signature"])
         return cls(
             **{
