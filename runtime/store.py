@@ -151,6 +151,14 @@ class ArtifactStore:
         self.forget(key)
         return artifact
 
+    def manifest(self, key: str) -> dict[str, Any]:
+        """Return the document beside the artifact of *key*.
+
+        Raises:
+            ArtifactError: It is missing or corrupt.
+        """
+        return stored.load_document(self._folder.made(key))
+
     def hold(self, key: str) -> IO[bytes]:
         """Return an open file: until it is closed, or this process ends, `gc` keeps the artifact.
 

@@ -47,7 +47,13 @@ def test_help_lists_every_command_with_an_example_and_imports_none() -> None:
     assert "Example: scanflow-serve" in done.stdout
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "keys new", "keys list"])
+SUBCOMMANDS = [
+    *("keys new", "keys list"),
+    *("artifacts list", "artifacts show", "artifacts verify", "artifacts gc"),
+]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *SUBCOMMANDS])
 def test_every_command_has_help_with_an_example(name: str) -> None:
     done = scanflow(*name.split(), "--help")
     assert done.returncode == 0, done.stderr
