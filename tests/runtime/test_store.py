@@ -10,11 +10,16 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+import onnx
+import openvino
 import pytest
+import tiny_models
 from store_worlds import MANIFEST, REFUSED, SIGNATURE, key_of, made, maker
 
 from scanflow_serve.policies.errors import ArtifactError, StateError
-from scanflow_serve.runtime.artifacts import MANIFEST_VERSION, Artifact
+from scanflow_serve.runtime.artifacts import MANIFEST_VERSION, Artifact, Format
+from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.store import ArtifactStore, artifact_key, shared_store
 from scanflow_serve.runtime.stored import FILE, Made
 
@@ -307,3 +312,46 @@ def test_corrupt_artifact_made_elsewhere_is_not_adopted(
     with pytest.raises(ArtifactError, match=r"must .*, got .* Make the artifact again\."):
         store.adopt(elsewhere.folder / "made" / KEY, lambda artifact: None)
     assert not store.folder.exists() or everything(store.folder) == set()
+
+
+def save(graph: Path, folder: Path, form: str) -> tuple[Path, ...]:
+    """The model in *graph* as a conversion leaves it, in two files."""
+    if form == "onnx":
+        model, data = folder / "net.onnx", folder / "net.data"
+        onnx.save(
+            onnx.load(graph),
+            model,
+            save_as_external_data=True,
+            location=data.name,
+            size_threshold=0,
+        )
+        return model, data
+    model = folder / "net.xml"
+    openvino.save_model(openvino.convert_model(graph), model, compress_to_fp16=False)
+    return model, model.with_suffix(".bin")
+
+
+@pytest.mark.parametrize(
+    ("form", "backend"),
+    [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")],
+)
+def test_backend_answers_from_the_store_as_from_the_source(
+    store: ArtifactStore, tmp_path: Path, form: Format, backend: str
+) -> None:
+    runs = registry.backend(backend)
+    source = tiny_models.artifact(tiny_models.linear(tmp_path / "net.onnx"), runs)
+
+    def make(folder: Path) -> Made:
+        files = save(source.path, folder, form)
+        return Made("net", form, "fp32", files, runs.signature(str(files[0])), MANIFEST)
+
+    artifact = store.publish(KEY, make)
+    assert isinstance(artifact, Artifact)
+    assert len(everything(artifact.path.parent)) == 3
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    answers = []
+    for each in (source, artifact):
+        session = runs.open(each, precision="fp32", device="CPU", threads=1)
+        answers.append(session.run({"x": x})["logits"])
+        session.close()
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-4)
