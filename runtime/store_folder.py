@@ -108,11 +108,13 @@ class StoreFolder:
         return target
 
     def remove(self, key: str) -> bool:
-        """Return whether the artifact of *key* was removed: it is not if a live process has it."""
+        """Return whether the artifact of *key* is gone: it stays if a live process has it."""
         source, target = self.made(key), self._new("working", key)
         with self.locked(key, wait=False) as mine, _unused(source / stored.FILE) as unused:
             if not (mine and unused):
                 return False
+            if not source.exists():
+                return True  # another process has removed it
             with self.writing():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source.rename(target)
@@ -136,7 +138,8 @@ class StoreFolder:
 
     def empty_quarantine(self) -> None:
         """Remove all that was found corrupt."""
-        shutil.rmtree(self.path / "quarantine", ignore_errors=True)
+        for folder in (self.path / "quarantine").glob("*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_leftovers(self, key: str) -> None:
         for folder in (self.path / "working").glob(f"{key}.*"):

@@ -88,6 +88,61 @@ for at in itertools.count():
 print(at)
 """
 
+# Does what processes that share a store do, in an order of its own, among them corrupting files
+# and being killed in the middle; says how often it held an artifact, and found it whole.
+CROWD = """
+import os, random, signal, sys
+from pathlib import Path
+from store_worlds import key_of, maker
+from scanflow_serve.policies.errors import ArtifactError
+from scanflow_serve.runtime.store import ArtifactStore
+
+store, order = ArtifactStore(Path(sys.argv[1])), random.Random(int(sys.argv[2]))
+
+def publish(name):
+    return store.publish(key_of(name), maker(name.encode() * 50))
+
+def publish_and_hold(name):
+    publish(name)
+    try:
+        with store.hold(key_of(name)):
+            return 1
+    except ArtifactError:
+        return 0  # removed in between
+
+def be_killed(name):
+    child = os.fork()
+    if not child:
+        signal.setitimer(signal.ITIMER_REAL, order.uniform(0.0001, 0.004))
+        publish(f"{name} {order.random()}")
+        os._exit(0)
+    os.waitpid(child, 0)
+
+def corrupt(name):
+    try:
+        with open(store.folder / "made" / key_of(name) / "2-int8/net.onnx", "r+b") as file:
+            file.write(b"Z")
+    except FileNotFoundError:
+        pass
+
+held = 0
+for _ in range(150):
+    name, action = order.choice("abc"), order.random()
+    if action < 0.5:
+        held += publish_and_hold(name)
+    elif action < 0.6:
+        store.gc(order.choice([0, 0.001, 0.003]))
+    elif action < 0.7:
+        store.verify(), store.list()
+    elif action < 0.8:
+        corrupt(name)
+    elif action < 0.9:
+        be_killed(name)
+    else:
+        store.find(key_of(name))
+print(held)
+"""
+
 
 def start(code: str, *arguments: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -209,6 +264,20 @@ def test_process_killed_at_any_moment_leaves_a_store_that_is_whole(
     tmp_path: Path, setup: str, action: str, verdict: str, moments: int
 ) -> None:
     assert killed_everywhere(tmp_path, setup=setup, action=action, verdict=verdict) >= moments
+
+
+def test_crowd_of_processes_leaves_a_store_that_is_whole(tmp_path: Path) -> None:
+    crowd = [start(CROWD, tmp_path, Path(str(seed))) for seed in range(4)]
+    held = [int(process.communicate(timeout=120)[0]) for process in crowd]
+    assert min(held) > 40
+    store = ArtifactStore(tmp_path)
+    store.verify()
+    for name in "abc":
+        artifact = store.publish(key_of(name), maker(name.encode() * 50))
+        assert isinstance(artifact, Artifact)
+        assert artifact.path.read_bytes() == name.encode() * 50
+    store.gc(0)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_corrupt_artifact_that_is_being_made_again_counts_as_missing(
