@@ -56,8 +56,8 @@ class ArtifactStore:
     """Artifacts by key, shared by the processes of a host; nothing in it is ever half-written."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._folder = StoreFolder(folder)
+        self.folder = folder.absolute()
+        self._folder = StoreFolder(self.folder)
 
     def find(self, key: str) -> Artifact | None:
         """Return the artifact of *key*; its model is named as it was where it was made.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -312,6 +314,60 @@ def test_corrupt_artifact_made_elsewhere_is_not_adopted(
     with pytest.raises(ArtifactError, match=r"must .*, got .* Make the artifact again\."):
         store.adopt(elsewhere.folder / "made" / KEY, lambda artifact: None)
     assert not store.folder.exists() or everything(store.folder) == set()
+
+
+def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrite the manifest, digest included, as whoever can write there can."""
+    document = json.loads((folder / FILE).read_bytes())
+    del document["digest"]
+    change(document)
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    document["digest"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / FILE).write_text(json.dumps(document))
+
+
+FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no files": (lambda d: d.update(files=[]), "must describe an artifact"),
+    "files of another type": (lambda d: d.update(files="net"), "must describe an artifact"),
+    "no signature": (lambda d: d.pop("signature"), "must describe an artifact"),
+    "unknown provenance": (lambda d: d["manifest"].update(x=1), "must describe an artifact"),
+    "key that leads out": (lambda d: d.update(key="../../x"), "must be 64 hex digits"),
+    "file outside": (lambda d: d["files"][0].update(name="../x"), r"files must be \['../x'"),
+    "absolute file": (lambda d: d["files"][0].update(name="/etc/passwd"), "files must be"),
+    "fewer files": (lambda d: d["files"].pop(), "files must be"),
+    "other bytes": (lambda d: d["files"][0].update(sha256="0" * 64), "SHA-256 must be 000"),
+    "other size": (lambda d: d["files"][0].update(bytes=2**60), "must have 1152921504606846976"),
+}
+
+
+@pytest.mark.parametrize(("change", "text"), FORGERIES.values(), ids=FORGERIES.keys())
+def test_forged_manifest_is_not_believed(
+    store: ArtifactStore, tmp_path: Path, change: Callable[[dict[str, Any]], object], text: str
+) -> None:
+    elsewhere = ArtifactStore(tmp_path / "elsewhere")
+    published(elsewhere)
+    (elsewhere.folder / "x").write_bytes(b"graph")
+    forge(elsewhere.folder / "made" / KEY, change)
+    with pytest.raises(ArtifactError, match=text):
+        store.adopt(elsewhere.folder / "made" / KEY, lambda artifact: None)
+    assert not store.folder.exists() or everything(store.folder) == set()
+
+
+def test_link_in_the_place_of_a_file_is_not_followed(store: ArtifactStore, tmp_path: Path) -> None:
+    elsewhere = ArtifactStore(tmp_path / "elsewhere")
+    data = published(elsewhere).path.with_suffix(".data")
+    data.rename(tmp_path / "weights")
+    data.symlink_to(tmp_path / "weights")
+    with pytest.raises(ArtifactError, match=r"net\.data: must be a file, got 'lrwx"):
+        store.adopt(elsewhere.folder / "made" / KEY, lambda artifact: None)
+
+
+def test_figures_of_numpy_are_kept_as_numbers(store: ArtifactStore) -> None:
+    figures = {"y": {"error": np.float32(0.5), "rows": np.int64(64), "worst": [np.inf]}}
+    manifest = replace(MANIFEST, verification=figures)
+    artifact = store.publish(KEY, lambda folder: replace(made(folder), manifest=manifest))
+    assert isinstance(artifact, Artifact)
+    assert artifact.manifest.verification == {"y": {"error": 0.5, "rows": 64, "worst": [None]}}
 
 
 def save(graph: Path, folder: Path, form: str) -> tuple[Path, ...]:
