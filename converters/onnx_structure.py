@@ -73,6 +73,10 @@ def read_structure(path: Path) -> Structure:
         has_graph = _read_model(memoryview(data), found)
     except OSError as error:
         raise ArtifactError(f"{path}: can't be read: {error.strerror}.") from error
+    except RecursionError:
+        raise ArtifactError(
+            f"{path}: must be an ONNX file, got graphs nested too deep to be one."
+        ) from None
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise ArtifactError(
             f"{path}: must be an ONNX file, got bytes that do not parse ({error or 'cut short'}). "

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -32,6 +30,7 @@ from scanflow_serve.runtime.calibration.energy import find_meter
 from scanflow_serve.runtime.calibration.job import Job, Result, write_result
 from scanflow_serve.runtime.calibration.memory import MemoryGauge
 from scanflow_serve.runtime.measurements import Measurement, Refusal
+from scanflow_serve.runtime.process import die_with_parent
 from scanflow_serve.runtime.tensors import Tensors
 from scanflow_serve.runtime.validation import Rows
 from scanflow_serve.runtime.variants import Candidate, Variant
@@ -39,7 +38,6 @@ from scanflow_serve.runtime.workflow import graph, pipeline
 from scanflow_serve.runtime.workflow.pipeline import Pipeline
 
 VERIFIED_ROWS = 64  # whose outputs are kept, to compare variants by
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Bench:
@@ -201,15 +199,9 @@ def _call(served: Pipeline, inputs: Tensors) -> benchmark.Call:
     return lambda: served.run(inputs)
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the calibrating one dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> None:
     """Run the job on stdin."""
-    _die_with_parent()
+    die_with_parent()
     os.dup2(2, 1)  # what libraries and Python steps print belongs to the log of a failure
     job = Job.from_json(json.load(sys.stdin))
     for number, result in enumerate(measure(job)):
