@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from scanflow_serve.policies.errors import ArtifactError
 from scanflow_serve.runtime.tensors import Tensors
 
 # Instructions that multiply int8 and add up in int32. Without them x86 adds pairs of products
@@ -60,18 +61,28 @@ class Context:
         return x86 and not self.features & set(VNNI)
 
     def batches(self, names: Collection[str], size: int | None) -> Iterator[Tensors]:
-        """Return the rows of the inputs *names* in full batches of *size*, over again at the end.
+        """Return rows of the inputs *names* in full batches of *size*, over again at the end.
+
+        They are spread over all rows, because a file may be sorted by class.
 
         Args:
             size: What the model insists on; None: `Options.batch`.
+
+        Raises:
+            ArtifactError: There are no rows, or none of an input.
         """
-        if self.rows is None:
-            return
+        rows = self.rows or {}
+        if not names or any(len(rows.get(name, ())) == 0 for name in names):
+            wanted = ", ".join(sorted(names)) or "an input"
+            got = ", ".join(f"{len(rows[name])} of {name}" for name in sorted(rows)) or "none"
+            raise ArtifactError(f"Calibration rows must hold {wanted}, got {got}.")
         size = size or self.options.batch
-        count = min(self.options.samples, *(len(self.rows[name]) for name in names))
+        available = min(len(rows[name]) for name in names)
+        count = min(self.options.samples, available)
+        spread = np.linspace(0, available - 1, count).round().astype(int)
         for start in range(0, count, size):
-            taken = np.arange(start, start + size) % count
-            yield {name: np.ascontiguousarray(self.rows[name][taken]) for name in names}
+            taken = spread[np.arange(start, start + size) % count]
+            yield {name: np.ascontiguousarray(rows[name][taken]) for name in names}
 
 
 class Convert(Protocol):

@@ -6,6 +6,7 @@ and what it ensures. The table is read without importing a converter.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections import deque
 from collections.abc import Collection
@@ -117,6 +118,12 @@ def installed_tools() -> frozenset[str]:
     return frozenset(name for name in names if importlib.util.find_spec(name) is not None)
 
 
+def versions(steps: Collection[Step]) -> dict[str, str]:
+    """Return what *steps* depend on: tool name -> installed version, ours among them."""
+    names = {"scanflow-serve", *(tool for step in steps for tool in step.tools)}
+    return {name: _version(name) for name in sorted(names)}
+
+
 def route(
     start: Form,
     goal: Form,
@@ -155,6 +162,15 @@ def route(
         named = ", ".join(next(step.features for step in found if step.features))
         return _unsupported(f"this processor does not compute in {goal.precision}: none of {named}")
     return _unsupported(f"no conversion leads from {start} to {goal}")
+
+
+def _version(name: str) -> str:
+    """Return the version of a distribution, or of the one that brings the import *name*."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu brings onnxruntime
+        brought = importlib.metadata.packages_distributions().get(name)
+        return importlib.metadata.version(brought[0]) if brought else ""
 
 
 def _needs(wanted: Collection[str], features: Collection[str]) -> bool:

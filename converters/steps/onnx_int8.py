@@ -46,10 +46,11 @@ def quantize_static(source: Path, folder: Path, context: Context) -> Path:
     """
     model = _recent(load(source))
     names, batch = _inputs(model)
+    batches = list(context.batches(names, batch))
     x86 = not context.features & {"neon", "asimd", "asimddp"}
     run = functools.partial(
         quantization.quantize_static,
-        calibration_data_reader=RowReader(context.batches(names, batch)),
+        calibration_data_reader=RowReader(iter(batches)),
         quant_format=quantization.QuantFormat.QDQ,
         activation_type=quantization.QuantType.QUInt8 if x86 else quantization.QuantType.QInt8,
         weight_type=quantization.QuantType.QInt8,

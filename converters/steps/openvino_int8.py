@@ -13,6 +13,9 @@ from nncf.quantization.advanced_parameters import (  # type: ignore[import-untyp
     AdvancedSmoothQuantParameters,
     OverflowFix,
 )
+from nncf.quantization.range_estimator import (  # type: ignore[import-untyped]
+    RangeEstimatorParametersSet,
+)
 
 from scanflow_serve.converters.conversion import Context
 from scanflow_serve.converters.steps.onnx_files import reason
@@ -22,6 +25,10 @@ from scanflow_serve.policies.errors import ArtifactError
 nncf.set_log_level(logging.ERROR)
 QUANTISED = {"FakeQuantize", "FakeConvert"}
 ATTENTION = {"Softmax", "ScaledDotProductAttention"}
+# NNCF takes the mean over rows of each row's range, which clips where a row has few numbers.
+# Relative errors on held-out rows, mean and whole range: MLP of 64 pixels 0.040 and 0.006, CNN of
+# 64 pixels 0.018 and 0.009, transformer 0.049 and 0.011, CNN of 3 x 96 x 96 0.0003 and 0.0002.
+RANGES = RangeEstimatorParametersSet.MINMAX
 # NNCF's default for transformers moves the range of activations into weights. Of a transformer of
 # two layers (64 wide) it made the relative error 0.30, and 0.05 without.
 NO_SMOOTHING = AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)
@@ -45,7 +52,9 @@ def quantize(source: Path, folder: Path, context: Context) -> Path:
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,
             ignored_scope=_ignored(context),
             advanced_parameters=AdvancedQuantizationParameters(
-                overflow_fix=fix, smooth_quant_alphas=NO_SMOOTHING
+                activations_range_estimator_params=RANGES,
+                overflow_fix=fix,
+                smooth_quant_alphas=NO_SMOOTHING,
             ),
         )
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 
 import pytest
 
-from scanflow_serve.converters.routes import STEPS, Form, Step, installed_tools, route
+from scanflow_serve.converters.routes import STEPS, Form, Step, installed_tools, route, versions
 from scanflow_serve.runtime.measurements import Refusal
 
 ALL_TOOLS = frozenset({"onnx", "onnxslim", "onnxruntime", "openvino", "nncf"})
@@ -127,3 +128,11 @@ def test_table_is_read_without_importing_a_converter() -> None:
 
 def test_tools_of_this_machine_are_those_of_the_table() -> None:
     assert installed_tools() == ALL_TOOLS
+
+
+def test_versions_are_those_of_the_tools_and_of_ours() -> None:
+    found = route(ONNX, Form("openvino", "int8"), installed=ALL_TOOLS, data=True, features=X86)
+    assert not isinstance(found, Refusal)
+    told = versions(found)
+    assert list(told) == ["nncf", "onnx", "openvino", "scanflow-serve"]
+    assert told["onnx"] == importlib.metadata.version("onnx")

@@ -248,6 +248,35 @@ def test_fixed_batch_is_calibrated_in_batches_of_that_size(tmp_path: Path, digit
         assert relative_error(wanted, run(path, goal, inputs)["logits"]) < 5e-2
 
 
+@pytest.mark.parametrize("format_", ["onnx", "openvino"])
+def test_inputs_are_calibrated_by_name(tmp_path: Path, format_: Format) -> None:
+    """One input is a hundred times the other: ranges of the wrong one would ruin the result."""
+    random = np.random.default_rng(0)
+    weights = {name: random.normal(size=(8, 8)).astype(np.float32) for name in ("v", "w")}
+    of: tuple[str, list[int | str]] = ("float32", ["batch", 8])
+    source = tiny_models.write(
+        tmp_path / "net.onnx",
+        [
+            helper.make_node("MatMul", ["small", "v"], ["a"]),
+            helper.make_node("MatMul", ["large", "w"], ["b"]),
+        ],
+        {"small": of, "large": of},
+        {"a": of, "b": of},
+        weights,
+    )
+    rows = {
+        "large": 100 * random.normal(size=(50, 8)).astype(np.float32),
+        "not-an-input": np.zeros(50, np.float32),
+        "small": random.normal(size=(50, 8)).astype(np.float32),
+    }
+    goal = Form(format_, "int8")
+    path = convert(source, tmp_path / "made", goal, rows=rows)
+    inputs = {name: rows[name] for name in ("small", "large")}
+    wanted, got = run(source, RAW, inputs), run(path, goal, inputs)
+    for name in ("a", "b"):
+        assert relative_error(wanted[name], got[name]) < 5e-2
+
+
 def test_operator_that_openvino_lacks_is_named_with_its_node(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError,
