@@ -26,7 +26,7 @@ from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurement
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.prediction_ids import prediction_ids
-from scanflow_serve.runtime.prepare import Prepared
+from scanflow_serve.runtime.prepared import Prepared
 from scanflow_serve.runtime.requests import Request, Response
 from scanflow_serve.runtime.scheduler import Admission, Cost, cost, late
 from scanflow_serve.runtime.tensors import Signature, Tensors

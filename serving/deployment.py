@@ -9,12 +9,11 @@ from pathlib import Path
 
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
-from scanflow_serve.policies.schema import API_VERSION, Auth
+from scanflow_serve.policies.schema import API_VERSION
 from scanflow_serve.runtime import prepare as preparation
-from scanflow_serve.runtime.folders import state_folder
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.prepare import Prepared
-from scanflow_serve.serving import composition, environment, keys, start
+from scanflow_serve.serving import admission, composition, environment, start
 from scanflow_serve.serving.locks import StateLock
 from scanflow_serve.serving.progress import Progress
 
@@ -25,16 +24,6 @@ class Deployment:
 
     prepared: Prepared
     lock: StateLock
-
-
-def lock_state(policy_file: PolicyFile, override: str | None = None) -> StateLock:
-    """Return the lock of the policy's state folder.
-
-    Raises:
-        StateError: A live server uses it, or it can't be written.
-    """
-    policy = policy_file.policy
-    return StateLock.acquire(state_folder(policy_file.folder, policy.name, policy.state, override))
 
 
 def prepare_state(
@@ -57,28 +46,17 @@ def prepare_state(
     return Deployment(prepared, lock)
 
 
-def require_keys(policy_file: PolicyFile, environ: Mapping[str, str]) -> None:
-    """Check that the keys that the policy asks for can be had, before anything is measured.
-
-    Raises:
-        UsageError: They can't; the text says what to do.
-    """
-    auth = policy_file.policy.serve.auth
-    if isinstance(auth, Auth):
-        keys.load_keys(auth, policy_file.folder, environ)
-
-
 def deploy(environ: MutableMapping[str, str]) -> Deployment:
     """Prepare what ``SCANFLOW_POLICY`` names, in the parent that BentoML starts its workers from.
 
     The workers find the plan by the environment that they inherit.
 
     Raises:
-        ScanflowError: As `load_policy`, `lock_state` and `prepare_state`.
+        ScanflowError: As `load_policy`, `admission.lock_state` and `prepare_state`.
     """
     policy_file = load_policy(find_policy(environ, Path.cwd()))
-    require_keys(policy_file, environ)
-    deployment = prepare_state(policy_file, lock_state(policy_file))
+    admission.require_keys(policy_file, environ)
+    deployment = prepare_state(policy_file, admission.lock_state(policy_file))
     environ[environment.STATE] = str(deployment.lock.state)
     environ[environment.PARENT] = str(os.getpid())
     if policy_file.policy.serve.tracing:

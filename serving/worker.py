@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
+from scanflow_serve.serving.collector import calm_collector
 from scanflow_serve.serving.launch import Launch
 from scanflow_serve.serving.lifetime import end_with_parent
 
@@ -95,6 +96,7 @@ def main() -> None:
     for fd in (told, start.fd):
         os.set_inheritable(fd, False)
     app = application(start)
+    calm_collector()  # most of the work, off the critical path if we have to wait now
     if go >= 0 and os.read(go, 1) != b"1":
         sys.exit(1)  # the parent gave up, and has said why
     sys.exit(serve(app, start, lambda: _tell(told)))
