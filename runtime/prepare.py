@@ -285,7 +285,8 @@ def _unfinished(policy_file: PolicyFile, known: Measurements) -> tuple[str, ...]
     late = [key for key in late if "measurement.budget_s" in known.refused[key].reason]
     if not late:
         return ()
+    budget_s = policy_file.policy.measurement.budget_s
     return (
-        f"{len(late)} candidates were not measured within measurement.budget_s: "
-        f"{policy_file.policy.measurement.budget_s:g}. The next start goes on with them.",
+        f"Not every candidate was measured within measurement.budget_s: {budget_s:g} "
+        f"({len(late)} left out). The next start goes on with them.",
     )
