@@ -198,11 +198,11 @@ def _load(prepared: Prepared, stack: ExitStack) -> dict[str, Served]:
 
 
 def _sample(policy_file: PolicyFile) -> validation.Rows | None:
-    """Return one validation row, from which Python steps learn dtypes and shapes."""
+    """Return a few validation rows, from which Python steps learn dtypes and shapes."""
     data = policy_file.policy.validation
     if data is None:
         return None
-    return validation.load_rows(data.model_copy(update={"samples": 1}), policy_file)
+    return validation.load_rows(data.model_copy(update={"samples": 4}), policy_file)
 
 
 @dataclass(frozen=True, slots=True)
