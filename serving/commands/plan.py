@@ -69,10 +69,13 @@ def calibrate(policy: Path, recalibrate: bool, as_json: bool) -> None:
     import json
 
     from scanflow_serve.policies.loader import load_policy
+    from scanflow_serve.runtime.record import Record
     from scanflow_serve.serving import planning, report
 
     prepared = planning.measured(load_policy(policy), recalibrate=recalibrate)
     if as_json:
-        click.echo(json.dumps(prepared.measurements.to_json(), indent=2))
+        name = prepared.policy_file.policy.name
+        record = Record(name, prepared.host, prepared.measurements)
+        click.echo(json.dumps(record.to_json(), indent=2))
     else:
         report.print_plan(prepared.plan)
