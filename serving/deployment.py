@@ -13,7 +13,7 @@ from scanflow_serve.policies.schema import API_VERSION
 from scanflow_serve.runtime import prepare as preparation
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.prepare import Prepared
-from scanflow_serve.serving import admission, composition, environment, start
+from scanflow_serve.serving import admission, composition, environment, listening, start
 from scanflow_serve.serving.locks import StateLock
 from scanflow_serve.serving.progress import Progress
 
@@ -46,15 +46,21 @@ def prepare_state(
     return Deployment(prepared, lock)
 
 
-def deploy(environ: MutableMapping[str, str]) -> Deployment:
+def deploy(environ: MutableMapping[str, str], *, folder: Path, address: str) -> Deployment:
     """Prepare what ``SCANFLOW_POLICY`` names, in the parent that BentoML starts its workers from.
 
     The workers find the plan by the environment that they inherit.
 
+    Args:
+        folder: What the policy's path is relative to.
+        address: Where BentoML is about to listen.
+
     Raises:
+        UsageError: *address* is open to others, and the policy asks for no keys.
         ScanflowError: As `load_policy`, `admission.lock_state` and `prepare_state`.
     """
-    policy_file = load_policy(find_policy(environ, Path.cwd()))
+    policy_file = load_policy(find_policy(environ, folder))
+    listening.refuse_open_door(policy_file.policy.serve, address)
     admission.require_keys(policy_file, environ)
     deployment = prepare_state(policy_file, admission.lock_state(policy_file))
     environ[environment.STATE] = str(deployment.lock.state)
@@ -71,7 +77,7 @@ def find_policy(environ: Mapping[str, str], folder: Path) -> Path:
         UsageError: The variable is not set, and *folder* does not hold exactly one policy.
     """
     if named := environ.get(environment.POLICY):
-        return Path(named)
+        return folder / named
     found = [path for path in sorted(folder.glob("*.yaml")) if API_VERSION in path.read_text()]
     if len(found) == 1:
         return found[0]

@@ -64,7 +64,7 @@ def test_server_predicts_and_ends_with_0_when_asked(
         assert live.get("/plan")["policy"] == "digits"
         live.process.terminate()
         assert live.process.wait(timeout=60) == 0
-        assert "Chosen: " in live.log.read_text()
+        assert "digits-cnn on onnxruntime in fp32" in live.log.read_text()
         assert f"{live.url}/predict" in live.log.read_text()
 
 
