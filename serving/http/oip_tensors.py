@@ -33,6 +33,8 @@ DATATYPES: dict[str, str] = {
     "float64": "FP64",
     "str": "BYTES",
 }
+# dtype.name costs 5 µs, a dtype's hash 0.1.
+_OF_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items() if name != "str"}
 MOST_ELEMENTS = 2**31  # of one tensor; far above any body, below any overflow
 
 
@@ -43,7 +45,7 @@ def datatype(spec: TensorSpec) -> str:
 
 def datatype_of(array: Array) -> str:
     """Return OIP's name of an output's dtype; text and objects are BYTES."""
-    return DATATYPES.get(array.dtype.name, "BYTES")
+    return _OF_DTYPE.get(array.dtype, "BYTES")
 
 
 def checked_shape(value: Any, spec: TensorSpec, where: str) -> tuple[int, ...]:

@@ -115,7 +115,7 @@ def _json(schema: Json) -> Json:
 def _predict(site: Site) -> Json:
     signature = site.main().signature
     contents = _json(schemas.predict_body(signature, site.max_rows))
-    contents["text/csv"] = {"schema": {"type": "string"}}
+    contents["text/csv"] = {"schema": schemas.csv_body(signature, header=False)}
     contents["application/x-npy"] = {"schema": schemas.BINARY}
     if site.image is not None:
         contents["image/png"] = {"schema": schemas.BINARY}
@@ -133,7 +133,7 @@ def _predict(site: Site) -> Json:
 def _invocations(site: Site) -> Json:
     signature = site.main().signature
     contents = _json(schemas.invocations_body(signature, site.max_rows))
-    contents["text/csv"] = {"schema": {"type": "string"}}
+    contents["text/csv"] = {"schema": schemas.csv_body(signature, header=True)}
     return operation(
         "/invocations",
         "Predict, MLflow's scoring protocol",

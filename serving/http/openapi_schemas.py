@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -229,16 +230,21 @@ def infer_body(signature: Signature, max_rows: int) -> Json:
     del max_rows
     tensors = [_infer_input(spec) for spec in signature.inputs]
     parameters: Json = {
-        "type": "object",
+        "type": ["object", "null"],
         "properties": {
-            "timeout": COUNT | {"description": "µs"},
+            "timeout": {
+                "type": ["number", "null"],
+                "minimum": 0,
+                "maximum": 2**53,
+                "description": "µs",
+            },
             "binary_data_output": {"type": "boolean"},
         },
     }
     output = record({"name": {"enum": [spec.name for spec in signature.outputs]}})
     return record(
         {
-            "id": TEXT,
+            "id": {"type": ["string", "null"]},
             "parameters": parameters,
             "inputs": {
                 "type": "array",
@@ -246,7 +252,7 @@ def infer_body(signature: Signature, max_rows: int) -> Json:
                 "items": False,
                 "minItems": len(tensors),
             },
-            "outputs": items(output) | {"maxItems": 1},
+            "outputs": items(output) | {"type": ["array", "null"], "maxItems": 1},
         },
         optional=("id", "parameters", "outputs"),
     )
@@ -264,3 +270,20 @@ def _infer_input(spec: TensorSpec) -> Json:
             "data": items(element(spec.dtype)) | {"minItems": count, "maxItems": count},
         }
     )
+
+
+_CELLS = {"f": r"-?[0-9]{1,6}(\.[0-9]{1,6})?", "b": "(true|false)", "O": "[a-z]{1,9}"}
+_WHOLE = "[0-9]{1,2}"
+
+
+def csv_body(signature: Signature, *, header: bool) -> Json:
+    """Return the schema of a CSV body: a string whose pattern has the right number of cells."""
+    rows: list[str] = []
+    names: list[str] = []
+    for spec in signature.inputs:
+        width = math.prod(n or 1 for n in spec.shape[1:])
+        rows += [_CELLS.get(spec.numpy_dtype.kind, _WHOLE)] * width
+        names += ["[a-z]{1,9}"] * width if len(signature.inputs) == 1 else [re.escape(spec.name)]
+    line = ",".join(rows)
+    first = ",".join(names) + "\n" if header else ""
+    return {"type": "string", "pattern": f"^{first}{line}(\n{line})*\n?$"}

@@ -79,7 +79,7 @@ def prediction(served: Served, response: Response, *, batched: bool) -> dict[str
     if not batched:
         ids = ids[0]
         labels = None if labels is None else labels[0]
-        outputs = {name: array[0].tolist() for name, array in response.outputs.items()}
+        outputs = {name: json_value(array)[0] for name, array in response.outputs.items()}
     return {
         "id": ids,
         "label": labels,

@@ -244,7 +244,7 @@ def test_the_tighter_of_timeout_and_deadline_header_counts(serve, row):
         ),
         (
             {"inputs": [tensor([1] * 64)], "parameters": {"timeout": "1"}},
-            "parameters.timeout must be an integer >= 0",
+            "parameters.timeout must be 0 to 9007199254740992 µs, got '1'",
         ),
         (
             {
