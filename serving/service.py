@@ -48,11 +48,11 @@ class Application(bentoml.Service[Any]):  # type: ignore[misc]  # untyped there
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         from scanflow_serve.serving.app import create_app
         from scanflow_serve.serving.lifetime import end_with_parent
-        from scanflow_serve.serving.start import start_engine
+        from scanflow_serve.serving.start import start_or_exit
 
         if parent := os.environ.get(environment.PARENT):
             end_with_parent(int(parent))
-        ours = create_app(start_engine)
+        ours = create_app(start_or_exit)
         self.mount_asgi_app(ours)  # runs our lifespan
         theirs = super().to_asgi(is_main)
         return _outermost(_traced(ours) if os.environ.get(environment.TRACING) else ours, theirs)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
-from scanflow_serve.policies.errors import StateError
+from scanflow_serve.policies.errors import ScanflowError, StateError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
 from scanflow_serve.runtime import prepared
 from scanflow_serve.runtime.engine import Engine
@@ -29,6 +30,18 @@ def start_engine(state: Path | None = None) -> Engine:
     engine = Engine(prepared.load(state, policy_file=kept_policy(state)))
     calm_collector()
     return engine
+
+
+def start_or_exit(state: Path | None = None) -> Engine:
+    """Return `start_engine`'s engine; where it can't be had, say why in a line and exit with 1.
+
+    A process that can't serve has nothing to clean up, and a traceback would hide the reason.
+    """
+    try:
+        return start_engine(state)
+    except ScanflowError as error:
+        print(f"scanflow-serve: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def keep_policy(policy_file: PolicyFile, state: Path) -> None:

@@ -49,9 +49,9 @@ def application(start: Launch) -> ASGIApp:
 
         return cast("Application", Scanflow).to_asgi()
     from scanflow_serve.serving.app import create_app
-    from scanflow_serve.serving.start import start_engine
+    from scanflow_serve.serving.start import start_or_exit
 
-    return create_app(lambda: start_engine(Path(start.state)))
+    return create_app(lambda: start_or_exit(Path(start.state)))
 
 
 def settings(start: Launch) -> dict[str, Any]:
