@@ -6,7 +6,6 @@ unless a model file changed.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from scanflow_serve.policies.errors import ArtifactError, StateError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
 from scanflow_serve.runtime.artifacts import Artifact, file_digest
-from scanflow_serve.runtime.backends.registry import BACKENDS
+from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurements
 from scanflow_serve.runtime.plan import Plan
@@ -130,13 +129,10 @@ def _unusable(path: Path, rule: str) -> StateError:
 
 def _tools() -> dict[str, str]:
     """Return the versions that measurements depend on, from metadata: nothing is imported."""
-    versions = {}
-    for name in sorted({"scanflow-serve", *(entry.requires for entry in BACKENDS.values())}):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = ""
-    return versions
+    own = {"scanflow-serve": registry.version("scanflow-serve")}
+    return own | {
+        name: registry.version(*entry.distributions) for name, entry in registry.BACKENDS.items()
+    }
 
 
 def _with_stamp(artifact: Artifact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU."""
+"""ONNX Runtime, on the CPU or on the accelerators that its build drives."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import onnxruntime  # type: ignore[import-untyped]
 from scanflow_serve.policies.errors import ArtifactError, BackendError
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends.inputs import InputCheck
+from scanflow_serve.runtime.backends.registry import BACKENDS, CPU
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 
-PROVIDERS = {"CPU": "CPUExecutionProvider"}
+PROVIDERS = {entry.name: own for own, entry in BACKENDS["onnxruntime"].devices.items()}
+# TF32, the default since Ampere, would keep 10 bits of an fp32 mantissa's 23.
+OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -46,6 +49,11 @@ class OnnxRuntimeSession:
         self.threads = threads
         self._path = str(artifact.path)
         session = _load(self._path, PROVIDERS[device], threads)
+        if PROVIDERS[device] not in session.get_providers():  # else it would run on the CPU
+            raise BackendError(
+                f"{self._path}: onnxruntime must start {PROVIDERS[device]}, got "
+                f"{session.get_providers()}. Install the driver and libraries of {device}."
+            )
         self._session: Any = session
         self.signature = _signature(session, self._path)
         self._check = InputCheck(self.signature)
@@ -79,7 +87,7 @@ class OnnxRuntime:
 
     def signature(self, artifact_path: str) -> Signature:
         """Return the names, dtypes and shapes that the file declares."""
-        return _signature(_load(artifact_path, PROVIDERS["CPU"], 1, optimize=False), artifact_path)
+        return _signature(_load(artifact_path, PROVIDERS[CPU], 1, optimize=False), artifact_path)
 
     def open(self, artifact: Artifact, *, precision: str, device: str, threads: int) -> Session:
         """Return a loaded session; onnxruntime executes the precision that the graph has."""
@@ -91,8 +99,13 @@ class OnnxRuntime:
                 f"{where}: the precision must be the artifact's, {artifact.precision!r}, "
                 f"got {precision!r}. onnxruntime does not cast a model as it loads it."
             )
-        if device not in PROVIDERS:
-            raise BackendError(f"{where}: the device must be CPU, got {device!r}.")
+        available = onnxruntime.get_available_providers()
+        if PROVIDERS.get(device) not in available:
+            devices = ", ".join(name for name, own in PROVIDERS.items() if own in available)
+            raise BackendError(
+                f"{where}: the device must be one of {devices}, got {device!r}. "
+                "Install the build of onnxruntime that drives it, or plan again."
+            )
         return OnnxRuntimeSession(artifact, precision=precision, device=device, threads=threads)
 
 
@@ -112,7 +125,9 @@ def _load(path: str, provider: str, threads: int, *, optimize: bool = True) -> A
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(path, options, providers=[provider])
+        return onnxruntime.InferenceSession(
+            path, options, [(provider, OPTIONS.get(provider, {}))], enable_fallback=0
+        )
     except Exception as error:  # see OnnxRuntimeSession.run
         kind = ArtifactError if any(code in str(error) for code in _MALFORMED) else BackendError
         raise kind(f"{path}: onnxruntime can't load it: {_reason(error)}") from error

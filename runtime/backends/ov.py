@@ -43,14 +43,13 @@ class OpenVinoSession:
         self._path = str(artifact.path)
         model = _read(self._path, artifact.format)
         self.signature = _signature(model, self._path)
-        settings = {
+        settings: dict[str, Any] = {
             # Without it the CPU plugin runs an fp32 model in bf16 (AMX) or fp16 (ARM).
             "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32"),
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
         }
-        if device == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = threads
+        if device == "CPU":  # other plugins choose streams themselves, or lack the properties
+            settings |= {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self._compiled: Any = _compile(self._path, model, device, settings)
         self.device = device
         self.precision = _effective(self._compiled, artifact)
@@ -114,7 +113,8 @@ class OpenVino:
             )
         if device not in (devices := _core().available_devices):
             raise BackendError(
-                f"{where}: the device must be one of {', '.join(devices)}, got {device!r}."
+                f"{where}: the device must be one of {', '.join(devices)}, got {device!r}. "
+                "Install the device's driver and OpenVINO plugin, or plan again."
             )
         session = OpenVinoSession(artifact, precision=precision, device=device, threads=threads)
         if session.precision != precision:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -101,16 +100,11 @@ def _calls_code(nodes: Sequence[graph.Node]) -> bool:
 
 def _tools(candidate: Candidate) -> dict[str, str]:
     """Return the versions that figures depend on, from metadata: nothing is imported."""
-    backends = {variant.backend for variant in candidate.variants}
-    names = {"numpy", "scanflow-serve", *(registry.BACKENDS[name].requires for name in backends)}
-    return {name: _version(name) for name in sorted(names)}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    backends = sorted({variant.backend for variant in candidate.variants})
+    own = {name: registry.version(name) for name in ("numpy", "scanflow-serve")}
+    return own | {
+        name: registry.version(*registry.BACKENDS[name].distributions) for name in backends
+    }
 
 
 def _code_digest(policy_file: PolicyFile) -> str:

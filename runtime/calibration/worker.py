@@ -26,6 +26,7 @@ from scanflow_serve.policies.errors import (
 )
 from scanflow_serve.runtime import validation
 from scanflow_serve.runtime.backends import registry
+from scanflow_serve.runtime.backends.registry import CPU
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.calibration import benchmark, rows
 from scanflow_serve.runtime.calibration.energy import find_meter
@@ -78,7 +79,9 @@ class Bench:
                     try:
                         sessions[variant] = self._open(variant)
                     except (BackendError, ArtifactError) as error:
-                        return Result(refusal=Refusal("unsupported", str(error)))
+                        # An accelerator's driver may come, or another process let go of it.
+                        code = "unsupported" if variant.device == CPU else "failed"
+                        return Result(refusal=Refusal(code, str(error)))
                     stack.callback(sessions[variant].close)
             served = self._build(candidate, sessions)
             stack.callback(served.close)

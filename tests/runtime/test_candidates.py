@@ -139,6 +139,69 @@ def test_reference_is_made_where_the_policy_allows_none() -> None:
     assert found[0] == Variant("cnn", "onnxruntime", "fp32")
 
 
+GPUS = ("nvidia", "onnxruntime:CUDAExecutionProvider", "openvino:GPU", "openvino:NPU")
+
+
+def test_accelerators_of_the_host_are_tried_beside_the_cpu_without_a_search_for_threads() -> None:
+    assert listed(host(2, accelerators=GPUS), threads=[2]) == {
+        "onnxruntime-fp32x2": None,
+        "onnxruntime-fp32@CUDAx1": None,
+        "openvino-fp32x2": None,
+        "openvino-fp32@GPUx1": None,
+        "openvino-fp16@GPUx1": None,
+        "openvino-fp16@NPUx1": None,
+    }
+
+
+def test_accelerators_that_no_backend_drives_are_no_devices() -> None:
+    others = ("coral", "nvidia", "onnxruntime:TensorrtExecutionProvider", "openvino:TOASTER")
+    assert listed(host(1, accelerators=others)) == listed()
+
+
+def test_two_gpus_are_told_apart() -> None:
+    found = listed(host(1, accelerators=("openvino:GPU.0", "openvino:GPU.1")), devices=["GPU"])
+    gpus = ["openvino-fp32@GPU.0x1", "openvino-fp16@GPU.0x1"]
+    gpus += [name.replace("GPU.0", "GPU.1") for name in gpus]
+    assert [name for name, code in found.items() if code is None] == gpus
+
+
+def test_int8_file_runs_on_the_accelerators_that_compute_in_it() -> None:
+    found = listed(host(1, accelerators=GPUS), stored=Stored(precision="int8"))
+    assert [name for name in found if "@" in name] == ["openvino-int8@GPUx1", "openvino-int8@NPUx1"]
+
+
+def test_policy_restricts_the_devices() -> None:
+    found = listed(host(1, accelerators=GPUS), devices=["CUDA", "NPU"])
+    assert found == {"onnxruntime-fp32@CUDAx1": None, "openvino-fp16@NPUx1": None}
+
+
+def test_device_that_the_policy_asks_for_and_the_host_lacks_is_listed_with_the_reason() -> None:
+    rules = policy(models={"cnn": {"source": "c", "variants": {"devices": ["CPU", "GPU"]}}})
+    options = variants_of("cnn", rules, host(1), BOTH, Stored())
+    refused = {o.variant.id: o.refusal.reason for o in options if o.refusal}
+    assert refused == {
+        "cnn/openvino-fp32@GPUx1": "openvino finds no GPU on this host, only CPU",
+    }
+
+
+def test_backend_that_runs_on_none_of_the_devices_asked_for_is_listed() -> None:
+    found = listed(host(1, accelerators=GPUS), backends=["onnxruntime"], devices=["NPU"])
+    assert found == {"onnxruntime-fp32@NPUx1": "unsupported"}
+
+
+def test_precision_that_a_device_lacks_is_listed_when_asked_for() -> None:
+    found = listed(host(1, accelerators=GPUS), devices=["GPU"], precisions=["fp16", "bf16"])
+    assert found["openvino-fp16@GPUx1"] is None
+    assert found["openvino-bf16@GPUx1"] == "unsupported"
+
+
+def test_reference_is_never_on_an_accelerator() -> None:
+    rules = policy(models={"cnn": {"source": "c", "variants": {"devices": ["GPU"]}}})
+    options = variants_of("cnn", rules, host(1, accelerators=GPUS), BOTH, Stored())
+    found = references_of("cnn", options, BOTH, Stored())
+    assert {variant.device for variant in found} == {"CPU"}
+
+
 def test_direct_sees_every_model_before_the_second_backend() -> None:
     options = {n: variants_of(n, policy(), host(1), BOTH, Stored()) for n in ("mlp", "cnn")}
     listing = direct({"classify": [Slot("s", ("mlp", "cnn"))]}, options)

@@ -89,3 +89,19 @@ def test_plan_is_the_same_from_its_recorded_measurements() -> None:
     outcome = prepared("quickstart.yaml", "laptop")
     recorded = Measurements.from_json(outcome.measurements.to_json())
     assert plan_for(outcome.policy_file, outcome.host, recorded) == outcome.plan
+
+
+def test_accelerator_that_only_the_profile_knows_is_refused_and_the_plan_goes_on() -> None:
+    claims = ("nvidia", "onnxruntime:CUDAExecutionProvider")
+    outcome = prepare(
+        load_policy(CONTRACT / "targets.yaml"),
+        replace(this_host("raspberry-pi"), accelerators=claims),
+        ingest=ingest,
+        gate=gate,
+        calibrate=calibrate,
+        installed=INSTALLED,
+    )
+    assert outcome.plan.chosen.variant_id == "digits-linear/onnxruntime-fp32x1"
+    refused = outcome.measurements.refused["A:digits-linear/onnxruntime-fp32@CUDAx1"]
+    assert refused.code == "failed"
+    assert "the device must be one of CPU, got 'CUDA'. Install the build" in refused.reason

@@ -125,7 +125,7 @@ def test_key_depends_on_host_artifact_candidate_and_tools(
         cache_key(policy_file, host, CANDIDATE, changed),
         cache_key(policy_file, host, threads, artifacts),
     ]
-    monkeypatch.setattr(module, "_version", lambda name: "99")
+    monkeypatch.setattr(module.registry, "version", lambda *names: "99")
     keys.append(cache_key(policy_file, host, CANDIDATE, artifacts))
     assert len(set(keys)) == len(keys)
 

@@ -243,6 +243,19 @@ def test_variant_that_the_backend_refuses_is_unsupported_and_remembered(
     assert bench.children == 1
 
 
+@pytest.mark.parametrize(("backend", "device"), [("onnxruntime", "CUDA"), ("openvino", "GPU.1")])
+def test_device_that_the_library_does_not_find_is_refused_and_calibration_goes_on(
+    bench: Bench, policy_of: PolicyOf, backend: str, device: str
+) -> None:
+    absent = Candidate("classify", (Variant("digits-mlp", backend, "fp32", device=device),))
+    outcome = bench(policy_of(), absent, of("digits-mlp"))
+    assert outcome.refused[absent.id].code == "failed"  # tried again: a driver may come
+    assert re.search(
+        rf"must be one of CPU.*, got '{device}'. Install the ", outcome.refused[absent.id].reason
+    )
+    assert list(outcome.measured) == [of("digits-mlp").id]
+
+
 def test_spent_budget_refuses_what_is_left_and_says_what_to_do(
     bench: Bench, policy_of: PolicyOf
 ) -> None:
