@@ -132,7 +132,8 @@ def _load_signature(path: Path, form: Format) -> tuple[Signature, dict[str, str]
         except ArtifactError as refusal:
             refusals.append(refusal)
     if refusals:
-        raise ArtifactError("\n".join(map(str, refusals))) from None
+        cure = "Export the model again, with operators that an installed backend has."
+        raise ArtifactError("\n".join([*map(str, refusals), cure])) from None
     raise MissingExtraError(f"A backend for {path.name} ({' or '.join(able)})", able[0])
 
 

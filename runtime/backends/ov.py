@@ -22,6 +22,7 @@ from openvino.frontend import FrontEndManager  # type: ignore[import-untyped]
 from scanflow_serve.policies.errors import ArtifactError, BackendError
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends.inputs import InputCheck
+from scanflow_serve.runtime.backends.reasons import openvino_reason
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 
@@ -78,7 +79,9 @@ class OpenVinoSession:
             # Shared inputs save a copy; outputs are copied, the request's own are reused.
             results = request.infer(values, share_inputs=True).to_tuple()
         except RuntimeError as error:
-            raise BackendError(f"{self._path}: openvino failed: {_reason(error)}") from error
+            raise BackendError(
+                f"{self._path}: openvino failed: {openvino_reason(error)}"
+            ) from error
         if self._compiled is not None:
             self._idle.append(request)
         return dict(zip(self._outputs, results, strict=True))
@@ -147,26 +150,16 @@ def _read(path: str, kind: str) -> Any:
         frontend = FrontEndManager().load_by_framework("onnx")
         return frontend.convert(frontend.load(path))
     except Exception as error:  # the frontends' exceptions share no other base
-        raise ArtifactError(f"{path}: openvino can't load it: {_reason(error)}") from error
+        raise ArtifactError(f"{path}: openvino can't load it: {openvino_reason(error)}") from error
 
 
 def _compile(path: str, model: Any, device: str, settings: Mapping[str, Any]) -> Any:
     try:
         return _core().compile_model(model, device, dict(settings))
     except RuntimeError as error:
-        raise BackendError(f"{path}: openvino can't compile it: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the message without the lines that name OpenVINO's own source files."""
-    lines = (line.strip() for line in str(error).splitlines())
-    kept = [
-        line
-        for line in lines
-        if line and not line.startswith(("Exception from src/", "Check '", "Summary:"))
-    ]
-    text = " ".join(kept) or " ".join(str(error).split())
-    return text if text.endswith(".") else f"{text}."
+        raise BackendError(
+            f"{path}: openvino can't compile it: {openvino_reason(error)}"
+        ) from error
 
 
 def _effective(compiled: Any, artifact: Artifact) -> str:

@@ -317,3 +317,21 @@ def test_plan_keeps_its_promises(world, goal, prefer, on_infeasible, random) -> 
 def test_plan_depends_on_measurements_of_this_host_only() -> None:
     outcome = plan({MLP: measurement()}, machine=replace(host(), temperature_c=80.0))
     assert outcome.host == host().fingerprint
+
+
+def test_reason_that_holds_for_every_thread_count_is_said_once() -> None:
+    lost = Refusal("unsupported", "net.onnx: openvino can't load it: it lacks Frobnicate.")
+    texts = [f"mlp/openvino-{kind}x{n}" for kind in ("bf16", "fp32") for n in (1, 2, 16)]
+    outcome = plan({MLP: measurement()}, refused=dict.fromkeys(texts, lost))
+    found = {v.candidate.variant_id: v.rejected for v in outcome.verdicts if v.rejected}
+    assert found == {
+        text: lost if text.endswith("x1") else Refusal("unsupported", "as x1") for text in texts
+    }
+
+
+def test_reasons_of_an_infeasible_policy_are_given_in_full() -> None:
+    lost = Refusal("failed", "the measuring process was ended by SIGSEGV.")
+    with pytest.raises(InfeasibleError, match="got 0 of 2") as caught:
+        plan({}, refused={"mlp/openvino-fp32x2": lost, "mlp/openvino-fp32x4": lost})
+    assert str(caught.value).splitlines()[1:] == [f"  {lost.reason}"]
+    assert [v.rejected.reason for v in caught.value.verdicts] == [lost.reason, "as x2"]
