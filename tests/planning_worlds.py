@@ -15,7 +15,7 @@ from scanflow_serve.runtime.artifacts import Artifact, Manifest
 from scanflow_serve.runtime.calibration.calibrate import Calibration
 from scanflow_serve.runtime.host.model import Cpu, HostProfile
 from scanflow_serve.runtime.measurements import Latency, Measurement, Refusal
-from scanflow_serve.runtime.tensors import Signature, Tensors, TensorSpec
+from scanflow_serve.runtime.tensors import OutputKind, Signature, Tensors, TensorSpec
 from scanflow_serve.runtime.variants import Candidate, Variant
 
 
@@ -103,11 +103,13 @@ class FakeCalibrate:
         figures: ``MODEL/BACKEND-PRECISION`` -> figures; what is missing fails.
         wrong: Variants that answer something else than their model does.
         calls: The candidate ids of each call, and its budget.
+        kinds: Those that each call was given.
     """
 
     figures: Mapping[str, Measurement]
     wrong: frozenset[str] = frozenset()
     calls: list[tuple[list[str], float]] = field(default_factory=list)
+    kinds: list[Mapping[str, OutputKind]] = field(default_factory=list)
 
     def __call__(
         self,
@@ -120,8 +122,10 @@ class FakeCalibrate:
         budget_s: float,
         recalibrate: bool,
         progress: object,
+        kinds: Mapping[str, OutputKind],
     ) -> Calibration:
         self.calls.append(([each.id for each in candidates], budget_s))
+        self.kinds.append(dict(kinds))
         outcome = Calibration()
         for each in candidates:
             names = [variant.id.rpartition("x")[0] for variant in each.variants]

@@ -15,10 +15,11 @@ from scanflow_serve.runtime.artifacts import Artifact, file_digest
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.calibration.job import Result, read_result, write_result
 from scanflow_serve.runtime.host.model import HostProfile
+from scanflow_serve.runtime.tensors import OutputKind
 from scanflow_serve.runtime.variants import Candidate
 from scanflow_serve.runtime.workflow import graph
 
-FORMAT = 1  # raised when what is measured changes its meaning
+FORMAT = 2  # raised when what is measured changes its meaning
 KEPT_REFUSALS = ("unsupported",)  # a crash or a timeout may pass
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def cache_key(
     host: HostProfile,
     candidate: Candidate,
     artifacts: Mapping[str, Artifact],
+    kinds: Mapping[str, OutputKind],
 ) -> str:
     """Return the hash of what the measurement of *candidate* depends on.
 
@@ -64,7 +66,9 @@ def cache_key(
     policy = policy_file.policy
     alternative = graph.alternative(policy, candidate.run)
     nodes = graph.nodes(policy, alternative)
-    models = sorted({name for slot in graph.slots(policy, alternative) for name in slot.models})
+    slots = graph.slots(policy, alternative)
+    models = sorted({name for slot in slots for name in slot.models})
+    shared = {name for slot in slots if len(slot.models) > 1 for name in slot.models}
     validation = policy.validation
     depends: dict[str, Any] = {
         "format": FORMAT,
@@ -75,6 +79,7 @@ def cache_key(
             name: policy.models[name].model_dump(mode="json", include={"output", "kind", "labels"})
             for name in models
         },
+        "kinds": {name: kinds[name] for name in shared if name in kinds},  # what may be converted
         "tools": _tools(candidate),
         "steps": repr(nodes),
         "code": _code_digest(policy_file) if _calls_code(nodes) else "",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,58 @@ def test_backend_that_is_not_installed_is_listed_and_not_measured(tmp_path: Path
     assert not any("openvino" in key for ids, _ in world.calls for key in ids)
 
 
-def test_loaded_variants_have_figures_as_models_without_measuring_twice(tmp_path: Path) -> None:
+MIXED = {"mlp": "logits", "cnn": "probabilities"}
+
+
+def test_slot_of_mixed_kinds_is_measured_again_as_it_is_served(tmp_path: Path) -> None:
     world = FakeCalibrate(FIGURES)
+    outcome = prepared(tmp_path, world)
+    assert outcome.kinds == MIXED
+    assert world.kinds[:2] == [{}, MIXED]
+    first, again, *_ = (set(ids) for ids, _ in world.calls)
+    assert first == again
+
+
+def test_kinds_of_a_longer_workflow_are_known_before_it_is_measured(tmp_path: Path) -> None:
+    world = FakeCalibrate(FIGURES)
+    steps = [{"python": "steps:clip"}, {"model": ["mlp", "cnn"]}]
+    prepared(tmp_path, world, workflows={"classify": {"steps": steps}})
+    runs = [{key.partition(":")[0] for key in ids} for ids, _ in world.calls]
+    assert runs[:2] == [{"model"}, {"classify"}]
+    assert world.kinds[:2] == [{}, MIXED]
+
+
+def test_kind_that_only_one_model_of_a_slot_declares_is_no_reason_to_guess(tmp_path: Path) -> None:
+    models = {"mlp": {"source": "m.onnx"}, "cnn": {"source": "c.onnx", "kind": "probabilities"}}
+    world = FakeCalibrate(FIGURES)
+    assert prepared(tmp_path, world, models=models).kinds == MIXED
+    assert all(key.startswith("model:") for key in world.calls[0][0])
+    assert world.kinds[1] == MIXED
+
+
+def test_accuracy_that_could_not_be_measured_is_noted_once(tmp_path: Path) -> None:
+    lost = {
+        name: measurement(2.0, None, unscored="classify: exactly one output must be float.")
+        for name in FIGURES
+    }
+    outcome = prepared(tmp_path, FakeCalibrate(lost), objective={"minimize": "latency_p95_ms"})
+    assert outcome.plan.notes == (
+        "Accuracy could not be measured. classify: exactly one output must be float.",
+    )
+
+
+def test_infeasible_policy_leaves_what_was_measured(tmp_path: Path) -> None:
+    objective = {"maximize": "accuracy", "subject_to": {"max_latency_p95_ms": 0.1}}
+    with pytest.raises(InfeasibleError, match="must meet the constraints") as caught:
+        prepared(tmp_path, objective=objective)
+    known = caught.value.measurements
+    assert known.host == host(1, features=("amx_bf16",)).fingerprint
+    assert known.measured[BF16] == FIGURES["cnn/openvino-bf16"]
+
+
+def test_loaded_variants_have_figures_as_models_without_measuring_twice(tmp_path: Path) -> None:
+    alike = {name: replace(figures, kind="logits") for name, figures in FIGURES.items()}
+    world = FakeCalibrate(alike)
     outcome = prepared(tmp_path, world)
     assert "model:cnn:cnn/openvino-bf16x1" in outcome.measurements.measured
     assert len(world.calls) == 1
@@ -202,8 +253,9 @@ def test_candidates_left_by_the_budget_are_noted(tmp_path: Path) -> None:
     class Slow(FakeCalibrate):
         def __call__(self, *args, **options):
             outcome = super().__call__(*args, **options)
-            del outcome.measured[BF16]
-            outcome.refused[BF16] = Refusal("budget", "Raise measurement.budget_s in the policy.")
+            if outcome.measured.pop(BF16, None):
+                reason = "Raise measurement.budget_s in the policy."
+                outcome.refused[BF16] = Refusal("budget", reason)
             return outcome
 
     outcome = prepared(tmp_path, Slow(FIGURES))
