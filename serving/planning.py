@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
+from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.host.recorded import load_profile
 from scanflow_serve.runtime.plan import Plan
@@ -39,12 +40,10 @@ def plan(path: Path, host_file: Path | None, measurements_file: Path | None) -> 
             f"--for: must come with --measurements, got {str(host_file)!r} alone. On that machine, "
             "run: scanflow-serve calibrate POLICY --json > FILE"
         )
-    return measured(policy_file).plan
+    return measured(policy_file, profile_host()).plan
 
 
-def measured(policy_file: PolicyFile, *, recalibrate: bool = False) -> Prepared:
-    """Return the prepared plan for this host, measuring what is not known; keeps no state."""
+def measured(policy_file: PolicyFile, host: HostProfile, *, recalibrate: bool = False) -> Prepared:
+    """Return the prepared plan for this *host*, measuring what is not known; keeps no state."""
     with progress("measuring") as report:
-        return composition.prepared(
-            policy_file, profile_host(), recalibrate=recalibrate, progress=report
-        )
+        return composition.prepared(policy_file, host, recalibrate=recalibrate, progress=report)

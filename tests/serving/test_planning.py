@@ -98,6 +98,22 @@ def test_infeasible_objective_shows_all_figures_and_exits_with_1(
     assert "on_infeasible: best_effort" in done.stderr
 
 
+def test_figures_of_an_infeasible_policy_are_written_down_all_the_same(
+    contract: Path, scanflow: Any, tmp_path: Path
+) -> None:
+    policy, figures = contract / "quickstart.yaml", tmp_path / "figures.json"
+    feasible = policy.read_text()
+    policy.write_text(feasible.replace("_p95_ms: 20", "_p95_ms: 0.000001"))
+    done = scanflow("calibrate", policy, "--json")
+    assert done.returncode == 1
+    assert "Nearest misses" in done.stderr
+    figures.write_text(done.stdout)
+    policy.write_text(feasible)
+    plan = scanflow("plan", policy, "--measurements", figures, "--json")
+    assert plan.returncode == 0, plan.stderr
+    assert json.loads(plan.stdout)["chosen"]["variants"][0]["model"] == "digits-cnn"
+
+
 def test_sections_that_are_not_active_are_notes_of_the_plan(contract: Path, scanflow: Any) -> None:
     policy = contract / "quickstart.yaml"
     policy.write_text(policy.read_text() + "checks: [{integrity: {}}]\n")
