@@ -99,7 +99,12 @@ COMPONENTS: Json = {
             "latency_ms": {"type": "number", "minimum": 0},
         }
     ),
-    "Invocation": record({"predictions": {"type": ["array", "object"]}}),
+    "Invocation": record(
+        {
+            "predictions": {"type": ["array", "object"]},
+            "scanflow_prediction_ids": items(TEXT) | {"description": "One a row; for /feedback."},
+        }
+    ),
     "ServerMetadata": record({"name": TEXT, "version": TEXT, "extensions": items(TEXT)}),
     "Health": record(
         {"live": {"type": "boolean"}, "ready": {"type": "boolean"}, "error": TEXT},

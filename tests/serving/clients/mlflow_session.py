@@ -20,6 +20,8 @@ for given in (PIXELS, PIXELS.tolist(), pd.DataFrame(PIXELS.astype(float))):
     logits = np.array(client.invoke(given)["predictions"])
     assert logits.shape == (20, 10)
     assert (logits.argmax(axis=1) == LABELS).mean() >= 0.9
+answer = client.invoke(np.repeat(PIXELS, 5, axis=0))
+assert len(set(answer["scanflow_prediction_ids"])) == len(answer.get_predictions()) == 100
 refused = ""
 try:
     client.invoke(PIXELS[:, :5])
