@@ -13,6 +13,7 @@ from scanflow_serve.runtime import prepared
 from scanflow_serve.runtime.engine import Engine
 from scanflow_serve.serving import environment
 from scanflow_serve.serving.collector import calm_collector
+from scanflow_serve.serving.http.site import image_reader
 
 POLICY_FILE = "policy.json"  # in the state folder
 
@@ -24,10 +25,12 @@ def start_engine(state: Path | None = None) -> Engine:
         state: Default: the environment variable ``SCANFLOW_STATE``, set by whoever prepared.
 
     Raises:
-        ScanflowError: The plan can't be read, or a model can't be loaded.
+        ScanflowError: The plan can't be read, a model can't be loaded, or ``serve.image`` does not
+            give what the model takes.
     """
     state = state or Path(os.environ[environment.STATE])
     engine = Engine(prepared.load(state, policy_file=kept_policy(state)))
+    image_reader(engine)  # here a fault is told in a line; in the lifespan, in a traceback
     calm_collector()
     return engine
 

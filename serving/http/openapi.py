@@ -117,7 +117,7 @@ def _predict(site: Site) -> Json:
     contents = _json(schemas.predict_body(signature, site.max_rows))
     contents["text/csv"] = {"schema": schemas.csv_body(signature, header=False)}
     contents["application/x-npy"] = {"schema": schemas.BINARY}
-    if site.image is not None:
+    if site.images is not None:
         contents["image/png"] = {"schema": schemas.BINARY}
         contents["image/jpeg"] = {"schema": schemas.BINARY}
     return operation(
