@@ -138,6 +138,36 @@ def test_deadline_that_can_not_be_met_is_refused_before_inference(quickstart: Pr
     assert engine.admission.in_flight == 0
 
 
+def test_cancelled_request_counts_until_its_inference_ends(quickstart: Prepared) -> None:
+    engine = Engine(slow(quickstart, 5.0))
+    running, go = threading.Event(), threading.Event()
+    pipeline = engine.served("digits").pipeline
+    run = pipeline.run
+
+    def held(tensors: Any) -> Any:
+        running.set()
+        go.wait(60)
+        return run(tensors)
+
+    pipeline.run = held
+
+    async def scenario() -> int:
+        name = pipeline.signature.inputs[0].name
+        task = asyncio.create_task(engine.infer(Request("digits", {name: PIXELS[:1]}, 1)))
+        await asyncio.to_thread(running.wait, 60)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        counted = engine.admission.in_flight
+        go.set()
+        while engine.admission.in_flight:
+            await asyncio.sleep(0.001)
+        return counted
+
+    assert asyncio.run(scenario()) == 1
+    engine.close()
+
+
 def test_failed_inference_leaves_the_queue_empty(engine: Engine) -> None:
     def fail(inputs: Any) -> Any:
         raise BackendError("out of luck")
