@@ -73,7 +73,7 @@ def read_structure(path: Path) -> Structure:
         has_graph = _read_model(memoryview(data), found)
     except OSError as error:
         raise ArtifactError(f"{path}: can't be read: {error.strerror}.") from error
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
+    except (ValueError, IndexError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(
             f"{path}: must be an ONNX file, got bytes that do not parse ({error or 'cut short'}). "
             "Export or copy the model again."

@@ -23,7 +23,7 @@ from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.tensors import OutputKind
 
 FILE = "plan.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,9 @@ def _tools() -> dict[str, str]:
 
 
 def _with_stamp(artifact: Artifact) -> dict[str, Any]:
-    return {"artifact": artifact.to_json(), "file": _stamp(artifact.path)} | {
-        "sha256": file_digest(artifact.path)
-    }
+    files = (artifact.path, *artifact.data)
+    stamps = [{"file": _stamp(path), "sha256": file_digest(path)} for path in files]
+    return {"artifact": artifact.to_json(), "files": stamps}
 
 
 def _stamp(path: Path) -> list[int]:
@@ -149,9 +149,10 @@ def _stamp(path: Path) -> list[int]:
 
 def _unchanged(path: Path, value: Mapping[str, Any]) -> Artifact:
     artifact = Artifact.from_json(value["artifact"])
-    try:
-        if _stamp(artifact.path) != value["file"]:
-            _require_same(path, str(artifact.path), value["sha256"], file_digest(artifact.path))
-    except (OSError, ArtifactError) as error:
-        raise _unusable(path, f"{artifact.path} must be readable, got {error}") from error
+    for file, then in zip((artifact.path, *artifact.data), value["files"], strict=True):
+        try:
+            if _stamp(file) != then["file"]:
+                _require_same(path, str(file), then["sha256"], file_digest(file))
+        except (OSError, ArtifactError) as error:
+            raise _unusable(path, f"{file} must be readable, got {error}") from error
     return artifact

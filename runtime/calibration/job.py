@@ -87,9 +87,8 @@ def write_result(path: Path, result: Result) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if result.outputs is not None:
         partial = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(
-            partial, allow_pickle=False, **{f"_{k}": _plain(a) for k, a in result.outputs.items()}
-        )
+        arrays: dict[str, Any] = {f"_{k}": _plain(a) for k, a in result.outputs.items()}
+        np.savez(partial, **arrays)
         partial.replace(path.with_suffix(".npz"))
     value = {
         "measurement": result.measurement and result.measurement.to_json(),

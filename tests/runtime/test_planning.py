@@ -13,6 +13,7 @@ from scanflow_serve.policies.loader import load_policy
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.calibration.calibrate import calibrate
 from scanflow_serve.runtime.elsewhere import plan_for
+from scanflow_serve.runtime.engine import Engine
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.measurements import Measurements
 from scanflow_serve.runtime.prepare import Prepared, load, prepare, save
@@ -105,3 +106,25 @@ def test_accelerator_that_only_the_profile_knows_is_refused_and_the_plan_goes_on
     refused = outcome.measurements.refused["A:digits-linear/onnxruntime-fp32@CUDAx1"]
     assert refused.code == "failed"
     assert "the device must be one of CPU, got 'CUDA'. Install the build" in refused.reason
+
+
+def test_slot_of_logits_and_probabilities_is_measured_as_it_is_served() -> None:
+    text = (CONTRACT / "quickstart.yaml").read_text().replace("digits-cnn", "digits-linear")
+    outcome = prepare(
+        load_policy(CONTRACT / "quickstart.yaml", text=text),
+        this_host("raspberry-pi"),
+        ingest=ingest,
+        gate=gate,
+        installed=INSTALLED,
+    )
+    assert outcome.kinds == {"digits-mlp": "logits", "digits-linear": "probabilities"}
+    verdicts = [verdict.measurement for verdict in outcome.plan.verdicts]
+    assert {figures.kind for figures in verdicts if figures} == {"probabilities"}
+    measured = outcome.measurements.measured
+    alone = measured[f"model:digits-mlp:{outcome.plan.chosen.variant_id}"]
+    assert alone.kind == "logits"  # a model by itself is served as it is
+    engine = Engine(outcome)
+    try:
+        assert engine.served("digits").pipeline.kind == "probabilities"
+    finally:
+        engine.close()

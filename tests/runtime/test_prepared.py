@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,18 @@ def test_changed_model_needs_a_new_plan(made: Prepared, tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_changed_weights_beside_a_model_need_a_new_plan(made: Prepared, tmp_path: Path) -> None:
+    weights = tmp_path / "digits-cnn.onnx.data"
+    weights.write_text("weights")
+    artifact = replace(made.artifacts["digits-cnn"], data=(weights,))
+    whole = replace(made, artifacts={**made.artifacts, "digits-cnn": artifact})
+    save(whole, tmp_path)
+    assert load(tmp_path) == whole
+    weights.write_text("other weights")
+    with pytest.raises(StateError, match=r"digits-cnn\.onnx\.data must be as it was planned for"):
+        load(tmp_path)
+
+
 def test_touched_model_needs_no_new_plan(made: Prepared, tmp_path: Path) -> None:
     save(made, tmp_path)
     os.utime(made.artifacts["digits-cnn"].path, ns=(1, 1))
@@ -99,12 +112,12 @@ def without(key: str) -> Callable[[dict], dict]:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda document: [], "must be a plan of format 1, got None"),
-        (lambda document: document | {"format": 0}, "must be a plan of format 1, got 0"),
+        (lambda document: [], "must be a plan of format 2, got None"),
+        (lambda document: document | {"format": 0}, "must be a plan of format 2, got 0"),
         (lambda document: document | {"tools": {"onnxruntime": "0.1"}}, "tools must be as it was"),
         (lambda document: document | {"plan": {}}, "must be a plan, got KeyError"),
         (without("kinds"), "must be a plan, got KeyError: 'kinds'"),
-        (without("digest"), "must be a plan of format 1"),
+        (without("digest"), "must be a plan of format 2"),
     ],
 )
 def test_plan_of_another_kind_is_refused(made: Prepared, tmp_path: Path, change, text) -> None:
