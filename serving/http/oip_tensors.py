@@ -105,6 +105,9 @@ def from_binary(data: memoryview, spec: TensorSpec, shape: tuple[int, ...], wher
             f"{where}.parameters.binary_data_size must be {needed} for shape {list(shape)} of"
             f" {datatype(spec)}, got {len(data)}.",
         )
+    if spec.dtype == "bool":  # any byte but 0 is true; numpy's own bools may only be 0 and 1
+        truths: Array = np.frombuffer(data, dtype=np.uint8) != 0
+        return truths.reshape(shape)
     # A copy: the body's bytes are read-only, and aligned only by luck behind a JSON header.
     return np.frombuffer(data, dtype=dtype).astype(spec.numpy_dtype).reshape(shape)
 
