@@ -57,6 +57,7 @@ def ingest(name: str, model: schema.Model, policy_file: PolicyFile) -> Artifact:
         size_bytes=sum(file.stat().st_size for file in source.files),
         signature=signature,
         manifest=Manifest(source=model.source, source_digest=digest, tools=tools),
+        data=source.files[1:],
     )
 
 
@@ -78,6 +79,7 @@ def _inspect(name: str, source: str, policy_file: PolicyFile) -> _Source:
     if not weights.is_file():
         raise ArtifactError(f"{weights}: must hold the weights of {path.name}, got no such file.")
     quantised = b'type="FakeQuantize"' in path.read_bytes()
+    weights = _external(path, weights.name, policy_file)
     return _Source("openvino", "int8" if quantised else "fp32", (path, weights))
 
 
@@ -132,7 +134,8 @@ def _load_signature(path: Path, form: Format) -> tuple[Signature, dict[str, str]
         except ArtifactError as refusal:
             refusals.append(refusal)
     if refusals:
-        raise ArtifactError("\n".join(map(str, refusals))) from None
+        cure = "Export the model again, with operators that an installed backend has."
+        raise ArtifactError("\n".join([*map(str, refusals), cure])) from None
     raise MissingExtraError(f"A backend for {path.name} ({' or '.join(able)})", able[0])
 
 

@@ -119,10 +119,15 @@ class InfeasibleError(ScanflowError):
         text: The message.
         verdicts: Every candidate with its figures and reason (`runtime.plan.Verdict`), nearest
             first, so that a person can be shown the whole table.
+        measurements: What was measured here before (`runtime.measurements.Measurements`), so
+            that it can be written down; None if nothing was.
     """
 
-    def __init__(self, text: str, verdicts: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, text: str, verdicts: Sequence[Any] = (), measurements: Any | None = None
+    ) -> None:
         self.verdicts = tuple(verdicts)
+        self.measurements = measurements
         super().__init__(text)
 
 

@@ -36,6 +36,7 @@ Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+DeviceName: TypeAlias = Literal["CPU", "GPU", "NPU", "CUDA", "ROCM"]
 Prefer: TypeAlias = Literal["accuracy", "latency", "balanced"]
 Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "f1_macro", "r2"]
 Texts: TypeAlias = Annotated[
@@ -69,6 +70,9 @@ class Variants(Section):
         default=None, description="Default: fp32, bf16/fp16 where the host has it, int8 with data."
     )
     threads: list[Count] | None = Field(default=None, description="Default: searched.")
+    devices: list[DeviceName] | None = Field(
+        default=None, min_length=1, description="Default: the CPU, and all that the host has."
+    )
 
 
 class Model(Section):

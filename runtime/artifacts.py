@@ -55,6 +55,7 @@ class Artifact:
         id: Hash of the inputs that made it, hex; the store's key.
         precision: Precision of the stored weights and graph (a backend may execute lower).
         size_bytes: Of all its files together.
+        data: Its files beside `path`: external data, or the weights of an IR.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Artifact:
     size_bytes: int
     signature: Signature
     manifest: Manifest
+    data: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -77,6 +79,7 @@ class Artifact:
             "size_bytes": self.size_bytes,
             "signature": self.signature.to_json(),
             "manifest": asdict(self.manifest),
+            "data": [str(path) for path in self.data],
         }
 
     @classmethod
@@ -90,6 +93,7 @@ class Artifact:
                 "path": Path(value["path"]),
                 "signature": signature,
                 "manifest": manifest,
+                "data": tuple(Path(path) for path in value["data"]),
             }
         )
 

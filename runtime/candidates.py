@@ -6,12 +6,12 @@ that it was thought of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from scanflow_serve.policies.errors import MissingExtraError
 from scanflow_serve.policies.schema import Policy, Variants
-from scanflow_serve.runtime.backends.registry import BACKENDS
+from scanflow_serve.runtime.backends.registry import BACKENDS, CPU, Device, devices
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Refusal
 from scanflow_serve.runtime.variants import Candidate, Variant
@@ -75,14 +75,32 @@ def variants_of(
         if (absent := _absent(backend, installed)) is not None:
             options.append(Option(Variant(name, backend, precisions[0]), absent))
             continue
-        for precision in precisions:
-            variant = Variant(name, backend, precision)
-            refusal = _refusal(variant, host, stored)
-            if refusal is None:
-                options += _threaded(variant, wanted.threads, host.cpu.cores)
-            elif wanted.precisions or precision in (stored.precision, "int8"):
-                options.append(Option(variant, refusal))
+        here = devices(backend, host.accelerators)
+        for device, refusal in _lacking(backend, wanted.devices or (), here):
+            options.append(Option(Variant(name, backend, precisions[0], device), refusal))
+        for device in here:
+            if device_allowed(wanted, device):
+                for precision in precisions:
+                    variant = Variant(name, backend, precision, device)
+                    options += _on_device(variant, here[device], wanted, host, stored)
     return tuple(options)
+
+
+def device_allowed(wanted: Variants, device: str) -> bool:
+    """Return whether the policy lets *device* run the model; its number, if any, is free."""
+    return not wanted.devices or device.partition(".")[0] in wanted.devices
+
+
+def _on_device(
+    variant: Variant, device: Device, wanted: Variants, host: HostProfile, stored: Stored
+) -> list[Option]:
+    refusal = _refusal(variant, device, host, stored)
+    if refusal is None and variant.device != CPU:
+        return [Option(variant)]  # its threads are not ours
+    if refusal is None:
+        return _threaded(variant, wanted.threads, host.cpu.cores)
+    expected = variant.device == CPU and variant.precision in (stored.precision, "int8")
+    return [Option(variant, refusal)] if wanted.precisions or expected else []
 
 
 def references_of(
@@ -97,7 +115,9 @@ def references_of(
     able = [
         option.variant
         for option in options
-        if option.refusal is None and option.variant.precision == stored.precision
+        if option.refusal is None
+        and option.variant.precision == stored.precision
+        and option.variant.device == CPU  # an accelerator's arithmetic is what is in question
     ]
     if not able:
         able = [
@@ -137,8 +157,8 @@ def direct(runs: Mapping[str, Sequence[Slot]], options: Options) -> Listing:
     for run, slots in runs.items():
         if len(slots) == 1:
             pairs += [(run, option) for name in slots[0].models for option in options[name]]
-    kinds = list(dict.fromkeys((p.variant.backend, p.variant.precision) for _, p in pairs))
-    pairs.sort(key=lambda pair: kinds.index((pair[1].variant.backend, pair[1].variant.precision)))
+    kinds = list(dict.fromkeys(_kind(option.variant) for _, option in pairs))
+    pairs.sort(key=lambda pair: kinds.index(_kind(pair[1].variant)))
     listing = _listing(pairs)
     return replace(listing, candidates=empty + listing.candidates)
 
@@ -147,6 +167,10 @@ def failed(options: Sequence[Option], reason: str) -> tuple[Option, ...]:
     """Return *options* refused, because the model's file can't be used."""
     refusal = Refusal("failed", reason)
     return tuple(Option(each.variant, each.refusal or refusal) for each in options)
+
+
+def _kind(variant: Variant) -> tuple[str, str, str]:
+    return variant.backend, variant.device, variant.precision
 
 
 def _listing(pairs: Iterable[tuple[str, Option]]) -> Listing:
@@ -176,18 +200,37 @@ def _absent(backend: str, installed: Mapping[str, bool]) -> Refusal | None:
     return Refusal("not_installed", str(error))
 
 
-def _refusal(variant: Variant, host: HostProfile, stored: Stored) -> Refusal | None:
+def _lacking(
+    backend: str, wanted: Sequence[str], here: Mapping[str, Device]
+) -> Iterator[tuple[str, Refusal]]:
+    """Yield the devices that the policy asks for and *backend* does not have *here*."""
+    has, kinds = ", ".join(here), {device.name for device in here.values()}
+    known = [device.name for device in BACKENDS[backend].devices.values()]
+    for device in wanted:
+        if device in known and device not in kinds:
+            yield device, _unsupported(f"{backend} finds no {device} on this host, only {has}")
+    if wanted and not set(known) & set(wanted):
+        does = ", ".join(known)
+        yield wanted[0], _unsupported(f"{backend} never runs on {wanted[0]}, only on {does}")
+
+
+def _refusal(variant: Variant, device: Device, host: HostProfile, stored: Stored) -> Refusal | None:
     """Return why *variant* can't be made from the file on this host."""
     entry, precision = BACKENDS[variant.backend], variant.precision
     if stored.format not in entry.formats:
         formats = " or ".join(sorted(entry.formats))
         return _unsupported(f"{variant.backend} loads {formats}, the file is {stored.format}")
+    if precision not in device.precisions:
+        able = ", ".join(sorted(device.precisions))
+        return _unsupported(f"{variant.backend} computes in {able} on {variant.device}")
     if precision == stored.precision:
         return None
     if precision == "int8":
         return Refusal("not_built", "int8 conversion is not part of this version")
-    if stored.precision == "int8" or precision not in entry.casts or len(entry.casts) == 1:
+    if stored.precision == "int8" or not entry.casts:
         return _unsupported(f"{variant.backend} runs this {stored.precision} file as it is stored")
+    if variant.device != CPU:
+        return None
     native = NATIVE.get(precision, host.cpu.features)
     if precision in NATIVE and not set(native) & set(host.cpu.features):
         return _unsupported(

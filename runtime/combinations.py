@@ -90,7 +90,8 @@ def _pruned(entries: Sequence[Entry]) -> tuple[list[Entry], dict[str, Refusal]]:
         if better is None:
             kept.append(entry)
         else:
-            reason = f"alone no better than {better.candidate.variant_id}: {_axes(entry, better)}"
+            figures = _axes(entry, better)
+            reason = f"alone no better than {better.candidate.variant_id}, within noise: {figures}"
             beaten[entry.candidate.id] = Refusal("dominated", reason)
     return kept, beaten
 

@@ -8,8 +8,14 @@ from pathlib import Path
 from scanflow_serve.policies.errors import InfeasibleError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.policies.schema import Policy, Variants
-from scanflow_serve.runtime.backends.registry import BACKENDS
-from scanflow_serve.runtime.candidates import Stored, alone, direct, variants_of
+from scanflow_serve.runtime.backends.registry import BACKENDS, CPU
+from scanflow_serve.runtime.candidates import (
+    Stored,
+    alone,
+    device_allowed,
+    direct,
+    variants_of,
+)
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurements, Refusal
 from scanflow_serve.runtime.plan import Plan, Verdict
@@ -73,10 +79,12 @@ def _belongs(
 
 def _allowed(policy: Policy, variant: Variant) -> bool:
     wanted = policy.models[variant.model].variants or Variants()
+    free = not wanted.threads or variant.device != CPU
     return (
         variant.backend in wanted.backends
+        and device_allowed(wanted, variant.device)
         and (not wanted.precisions or variant.precision in wanted.precisions)
-        and (not wanted.threads or variant.threads in wanted.threads)
+        and (free or variant.threads in (wanted.threads or ()))
     )
 
 

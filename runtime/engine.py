@@ -26,7 +26,7 @@ from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurement
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.prediction_ids import prediction_ids
-from scanflow_serve.runtime.prepare import Prepared
+from scanflow_serve.runtime.prepared import Prepared
 from scanflow_serve.runtime.requests import Request, Response
 from scanflow_serve.runtime.scheduler import Admission, Cost, cost, late
 from scanflow_serve.runtime.tensors import Signature, Tensors
@@ -124,18 +124,16 @@ class Engine:
         deadline_ms = request.deadline_ms or self.policy_file.policy.default_deadline_ms
         expected = cost(served.measurement, request.rows)
         self.admission.admit(expected, deadline_ms)
-        try:
-            if expected.p95_ms <= INLINE_MS and not self.admission.queued:
+        if expected.p95_ms <= INLINE_MS and not self.admission.queued:
+            try:
                 started = time.perf_counter()
                 outputs = self._run(served.pipeline, request)
                 ended = time.perf_counter()
-            else:
-                due = arrived + deadline_ms / 1000
-                outputs, started, ended = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._run_by, due, expected, served.pipeline, request
-                )
-        finally:
-            self.admission.release(expected)
+            finally:
+                self.admission.release(expected)
+        else:
+            due = arrived + deadline_ms / 1000
+            outputs, started, ended = await self._by_worker(due, expected, served.pipeline, request)
         return Response(
             outputs=outputs,
             prediction_ids=prediction_ids(request.rows),
@@ -151,6 +149,24 @@ class Engine:
         """Finish what runs and free all sessions."""
         self._pool.shutdown(wait=True)
         self._resources.close()
+
+    async def _by_worker(
+        self, due: float, expected: Cost, pipeline: Pipeline, request: Request
+    ) -> tuple[Tensors, float, float]:
+        loop = asyncio.get_running_loop()
+
+        def release(_work: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.admission.release, expected)
+
+        try:
+            work = self._pool.submit(self._run_by, due, expected, pipeline, request)
+        except RuntimeError:  # the engine is closed
+            self.admission.release(expected)
+            raise
+        # Not when this coroutine ends: a client that hangs up does not stop the thread.
+        work.add_done_callback(release)
+        return await asyncio.wrap_future(work)
 
     def _run_by(
         self, due: float, expected: Cost, pipeline: Pipeline, request: Request
@@ -198,11 +214,11 @@ def _load(prepared: Prepared, stack: ExitStack) -> dict[str, Served]:
 
 
 def _sample(policy_file: PolicyFile) -> validation.Rows | None:
-    """Return one validation row, from which Python steps learn dtypes and shapes."""
+    """Return a few validation rows, from which Python steps learn dtypes and shapes."""
     data = policy_file.policy.validation
     if data is None:
         return None
-    return validation.load_rows(data.model_copy(update={"samples": 1}), policy_file)
+    return validation.load_rows(data.model_copy(update={"samples": 4}), policy_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ def sentence(plan: Plan) -> str:
     measured = [v for v in plan.verdicts if v.measurement is not None]
     figures = next(v.measurement for v in measured if v.candidate == plan.chosen)
     of = (
-        f"of {len(measured)} measured candidates" if len(measured) > 1 else "and the only candidate"
+        f"of {len(measured)} measured candidates"
+        if len(measured) > 1
+        else "and the only one measured"
     )
     why = f"{_superlative(plan, figures)} {of}"
     if not plan.feasible:

@@ -34,6 +34,7 @@ class Measurement:
         accuracy_rows: Rows that it was measured on.
         declared: `accuracy` comes from the policy, not from a measurement.
         kind: What the classification output holds.
+        unscored: Why `accuracy` could not be measured, although there is validation data.
     """
 
     load_s: float
@@ -47,6 +48,7 @@ class Measurement:
     accuracy_rows: int = 0
     declared: bool = False
     kind: OutputKind = "other"
+    unscored: str = ""
 
     @property
     def latency_p95_ms(self) -> float:
@@ -70,6 +72,7 @@ class Measurement:
             "accuracy_rows": self.accuracy_rows,
             "declared": self.declared,
             "kind": self.kind,
+            "unscored": self.unscored,
         }
 
     @classmethod

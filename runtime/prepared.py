@@ -6,7 +6,6 @@ unless a model file changed.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 from collections.abc import Mapping
@@ -17,14 +16,14 @@ from typing import Any
 from scanflow_serve.policies.errors import ArtifactError, StateError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
 from scanflow_serve.runtime.artifacts import Artifact, file_digest
-from scanflow_serve.runtime.backends.registry import BACKENDS
+from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurements
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.tensors import OutputKind
 
 FILE = "plan.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +129,16 @@ def _unusable(path: Path, rule: str) -> StateError:
 
 def _tools() -> dict[str, str]:
     """Return the versions that measurements depend on, from metadata: nothing is imported."""
-    versions = {}
-    for name in sorted({"scanflow-serve", *(entry.requires for entry in BACKENDS.values())}):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = ""
-    return versions
+    own = {"scanflow-serve": registry.version("scanflow-serve")}
+    return own | {
+        name: registry.version(*entry.distributions) for name, entry in registry.BACKENDS.items()
+    }
 
 
 def _with_stamp(artifact: Artifact) -> dict[str, Any]:
-    return {"artifact": artifact.to_json(), "file": _stamp(artifact.path)} | {
-        "sha256": file_digest(artifact.path)
-    }
+    files = (artifact.path, *artifact.data)
+    stamps = [{"file": _stamp(path), "sha256": file_digest(path)} for path in files]
+    return {"artifact": artifact.to_json(), "files": stamps}
 
 
 def _stamp(path: Path) -> list[int]:
@@ -153,9 +149,10 @@ def _stamp(path: Path) -> list[int]:
 
 def _unchanged(path: Path, value: Mapping[str, Any]) -> Artifact:
     artifact = Artifact.from_json(value["artifact"])
-    try:
-        if _stamp(artifact.path) != value["file"]:
-            _require_same(path, str(artifact.path), value["sha256"], file_digest(artifact.path))
-    except (OSError, ArtifactError) as error:
-        raise _unusable(path, f"{artifact.path} must be readable, got {error}") from error
+    for file, then in zip((artifact.path, *artifact.data), value["files"], strict=True):
+        try:
+            if _stamp(file) != then["file"]:
+                _require_same(path, str(file), then["sha256"], file_digest(file))
+        except (OSError, ArtifactError) as error:
+            raise _unusable(path, f"{file} must be readable, got {error}") from error
     return artifact

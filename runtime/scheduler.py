@@ -32,6 +32,9 @@ def cost(measurement: Measurement | None, rows: int) -> Cost:
     """
     if measurement is None:
         return Cost(UNMEASURED_MS, UNMEASURED_MS)
+    measured = measurement.latency.get(rows)
+    if measured is not None:
+        return Cost(measured.p50_ms, measured.p95_ms)
     sizes = sorted(measurement.latency)
     size = next((n for n in sizes if n >= rows), sizes[-1])
     batches = -(-rows // size) if rows > size else 1

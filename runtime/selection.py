@@ -7,7 +7,7 @@ rows (`figures`); ties are broken by latency, then size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scanflow_serve.policies.errors import InfeasibleError
@@ -153,7 +153,9 @@ def _unknown(policy: Policy, measurement: Measurement | None) -> Refusal | None:
             if figure.key == "energy_mj":
                 text = "energy is not measurable here: this host has no RAPL or INA counter"
                 return Refusal("unsupported", text)
-            return Refusal("unmeasured", f"{figure.label} decides, but it could not be measured")
+            text = f"{figure.label} decides, but it could not be measured"
+            cause = measurement.unscored if figure.key == "accuracy" else ""
+            return Refusal("unmeasured", f"{text}. {cause}" if cause else text)
     return None
 
 
@@ -191,6 +193,7 @@ def _verdicts(
 ) -> tuple[Verdict, ...]:
     ranked_ones = [entry.candidate for entry in best_first]
     rest = sorted((c for c in candidates if c not in ranked_ones), key=lambda c: c.id)
+    rejected = rejected | _said_once(rest, rejected)
     return tuple(
         Verdict(
             candidate=candidate,
@@ -202,6 +205,24 @@ def _verdicts(
     )
 
 
+def _said_once(
+    candidates: Sequence[Candidate], rejected: Mapping[str, Refusal]
+) -> dict[str, Refusal]:
+    """Return short refusals of those that differ only in threads from one with the same reason."""
+    first: dict[tuple[Candidate, Refusal], Candidate] = {}
+    short: dict[str, Refusal] = {}
+    for candidate in sorted(candidates, key=lambda c: (c.threads, c.id)):
+        refusal = rejected.get(candidate.id)
+        if refusal is None or not candidate.variants:
+            continue
+        alike = tuple(replace(variant, threads=1) for variant in candidate.variants)
+        said = first.setdefault((replace(candidate, variants=alike), refusal), candidate)
+        if said is not candidate:
+            counts = "+".join(f"x{variant.threads}" for variant in said.variants)
+            short[candidate.id] = Refusal(refusal.code, f"as {counts}")
+    return short
+
+
 def _infeasible(
     policy: Policy,
     verdicts: Sequence[Verdict],
@@ -209,7 +230,8 @@ def _infeasible(
     rejected: dict[str, Refusal],
 ) -> str:
     if not misses:
-        causes = dict.fromkeys(v.rejected.reason for v in verdicts if v.rejected)
+        refusals = (rejected.get(verdict.candidate.id) for verdict in verdicts)
+        causes = dict.fromkeys(refusal.reason for refusal in refusals if refusal)
         first = f"{policy.name}: a candidate must be usable on this host, got 0 of {len(verdicts)}."
         return "\n".join([first, *(f"  {cause}" for cause in causes)])
     lines = [

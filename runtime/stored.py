@@ -202,6 +202,7 @@ def _artifact(folder: Path, document: Mapping[str, Any]) -> Artifact:
         size_bytes=sum(entry["bytes"] for entry in document["files"]),
         signature=Signature.from_json(document["signature"]),
         manifest=Manifest.from_json(document["manifest"]),
+        data=tuple(folder / entry["name"] for entry in document["files"][1:]),
     )
 
 

@@ -27,10 +27,12 @@ from scanflow_serve.serving.http.exchange import (
     Send,
 )
 from scanflow_serve.serving.http.introspection import STARTING
+from scanflow_serve.serving.http.loopback import refuse_strangers
 from scanflow_serve.serving.http.problems import problem, refusal
 from scanflow_serve.serving.http.rates import Rates
 from scanflow_serve.serving.http.routes import Methods, Route, Router
-from scanflow_serve.serving.http.site import Site
+from scanflow_serve.serving.http.site import Site, open_site
+from scanflow_serve.serving.http.slow_bodies import SlowBodies
 from scanflow_serve.serving.keys import Keyring, load_keys, require
 from scanflow_serve.serving.metrics import Metrics
 
@@ -54,18 +56,21 @@ class Application:
 
     Attributes:
         in_flight: Requests being answered.
+        slow_bodies: Gives up requests whose bodies do not come.
     """
 
     def __init__(
         self, start: Callable[[], Engine], environ: Mapping[str, str] | None = None
     ) -> None:
         self.in_flight = 0
+        self.slow_bodies = SlowBodies()
         self.metrics = Metrics()
         self.metrics.watch(lambda: self.in_flight, lambda: self._site is not None)
         self._start = start
         self._environ = os.environ if environ is None else environ
         self._router = Router()
         self._site: Site | None = None
+        self._keyless = False  # until the policy is known; only probes are answered
         self._keyring: Keyring | None = None
         self._rates: Rates | None = None
         self._body_limit = int(Limits().body_mb * MIB)
@@ -80,10 +85,20 @@ class Application:
         """Load the engine, then answer.
 
         Raises:
-            ScanflowError: The engine could not be loaded, or keys are missing.
+            ScanflowError: The engine could not be loaded, keys are missing, or the policy's
+                ``serve.image`` does not fit the model.
         """
         engine = await asyncio.to_thread(self._start)
+        try:
+            self._site = self._opened(engine)
+        except ScanflowError:
+            await asyncio.to_thread(engine.close)
+            raise
+        self.slow_bodies.start()
+
+    def _opened(self, engine: Engine) -> Site:
         serve = engine.policy_file.policy.serve
+        self._keyless = serve.auth is None
         if isinstance(serve.auth, Auth):
             self._keyring = load_keys(serve.auth, engine.policy_file.folder, self._environ)
         if serve.limits.rate_rps is not None:
@@ -91,11 +106,12 @@ class Application:
         self._body_limit = int(serve.limits.body_mb * MIB)
         self._logged = serve.access_log
         self.metrics.planned(engine.plan)
-        self._site = Site(engine, self.metrics)
+        return open_site(engine, self.metrics)
 
     async def shutdown(self) -> None:
         """Stop answering and free the engine."""
         site, self._site = self._site, None
+        await self.slow_bodies.stop()
         if site is not None:
             await asyncio.to_thread(site.engine.close)
 
@@ -109,7 +125,7 @@ class Application:
         path: str = scope["path"]
         if root and path.startswith(root):
             path = path[len(root) :] or "/"
-        exchange = Exchange(scope, receive, path, self._body_limit)
+        exchange = Exchange(scope, receive, path, self._body_limit, self.slow_bodies)
         methods, exchange.params = self._router.match(path)
         status = GONE
         self.in_flight += 1
@@ -138,6 +154,8 @@ class Application:
         """Return the reply, whatever happens; only a client that went away has none."""
         path = exchange.path
         try:
+            if self._keyless:
+                refuse_strangers(exchange.method, exchange.headers)
             if methods is None:
                 return problem(path, 404, f"{path[:200]!r} is unknown. GET /docs lists the routes.")
             method = "GET" if exchange.method == "HEAD" else exchange.method

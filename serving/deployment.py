@@ -9,12 +9,11 @@ from pathlib import Path
 
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
-from scanflow_serve.policies.schema import API_VERSION, Auth
+from scanflow_serve.policies.schema import API_VERSION
 from scanflow_serve.runtime import prepare as preparation
-from scanflow_serve.runtime.folders import state_folder
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.prepare import Prepared
-from scanflow_serve.serving import composition, environment, keys, start
+from scanflow_serve.serving import admission, composition, environment, listening, start
 from scanflow_serve.serving.locks import StateLock
 from scanflow_serve.serving.progress import Progress
 
@@ -25,16 +24,6 @@ class Deployment:
 
     prepared: Prepared
     lock: StateLock
-
-
-def lock_state(policy_file: PolicyFile, override: str | None = None) -> StateLock:
-    """Return the lock of the policy's state folder.
-
-    Raises:
-        StateError: A live server uses it, or it can't be written.
-    """
-    policy = policy_file.policy
-    return StateLock.acquire(state_folder(policy_file.folder, policy.name, policy.state, override))
 
 
 def prepare_state(
@@ -57,28 +46,23 @@ def prepare_state(
     return Deployment(prepared, lock)
 
 
-def require_keys(policy_file: PolicyFile, environ: Mapping[str, str]) -> None:
-    """Check that the keys that the policy asks for can be had, before anything is measured.
-
-    Raises:
-        UsageError: They can't; the text says what to do.
-    """
-    auth = policy_file.policy.serve.auth
-    if isinstance(auth, Auth):
-        keys.load_keys(auth, policy_file.folder, environ)
-
-
-def deploy(environ: MutableMapping[str, str]) -> Deployment:
+def deploy(environ: MutableMapping[str, str], *, folder: Path, address: str) -> Deployment:
     """Prepare what ``SCANFLOW_POLICY`` names, in the parent that BentoML starts its workers from.
 
     The workers find the plan by the environment that they inherit.
 
+    Args:
+        folder: What the policy's path is relative to.
+        address: Where BentoML is about to listen.
+
     Raises:
-        ScanflowError: As `load_policy`, `lock_state` and `prepare_state`.
+        UsageError: *address* is open to others, and the policy asks for no keys.
+        ScanflowError: As `load_policy`, `admission.lock_state` and `prepare_state`.
     """
-    policy_file = load_policy(find_policy(environ, Path.cwd()))
-    require_keys(policy_file, environ)
-    deployment = prepare_state(policy_file, lock_state(policy_file))
+    policy_file = load_policy(find_policy(environ, folder))
+    listening.refuse_open_door(policy_file.policy.serve, address)
+    admission.require_keys(policy_file, environ)
+    deployment = prepare_state(policy_file, admission.lock_state(policy_file))
     environ[environment.STATE] = str(deployment.lock.state)
     environ[environment.PARENT] = str(os.getpid())
     if policy_file.policy.serve.tracing:
@@ -93,7 +77,7 @@ def find_policy(environ: Mapping[str, str], folder: Path) -> Path:
         UsageError: The variable is not set, and *folder* does not hold exactly one policy.
     """
     if named := environ.get(environment.POLICY):
-        return Path(named)
+        return folder / named
     found = [path for path in sorted(folder.glob("*.yaml")) if API_VERSION in path.read_text()]
     if len(found) == 1:
         return found[0]

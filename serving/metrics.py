@@ -1,27 +1,24 @@
 """What the server counts: Prometheus metrics in a registry of their own, and OIP statistics.
 
-Labels are bounded: routes are templates, models and variants those of the plan. Children are
-looked up once and kept, so that recording a request takes about 5 µs.
+Labels are bounded: routes are templates, models and variants those of the plan. Requests count
+into plain numbers, which become Prometheus' families when they are asked for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.requests import Response
-
-# Seconds; from a tiny MLP (0.1 ms) to a large model on a small board.
-BUCKETS = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0),
-)
+from scanflow_serve.serving.histograms import Histogram
 
 
 @dataclass(slots=True)
@@ -72,76 +69,47 @@ class Tally:
 MOST_BATCH_SIZES = 64  # kept a model; requests may have up to limits.max_rows different ones
 
 
-class Metrics:
+@dataclass(slots=True)
+class Timing:
+    """Where the inferences of one public name spend their time."""
+
+    compute: Histogram = field(default_factory=Histogram)
+    queue: Histogram = field(default_factory=Histogram)
+
+
+class Metrics(Collector):
     """Counters of one server process; called from its event loop only."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
         self.tallies: dict[str, Tally] = {}
-        self._children: dict[tuple[str, int], tuple[Callable[[], None], Any]] = {}
-        self._inference: dict[tuple[str, str], tuple[Any, Any, Any, Any]] = {}
-        registry = self.registry
-        self._requests = Counter(
-            "scanflow_requests", "HTTP requests.", ("route", "status"), registry=registry
-        )
-        self._seconds = Histogram(
-            "scanflow_request_seconds",
-            "From the first header to the last byte of the answer.",
-            ("route",),
-            buckets=BUCKETS,
-            registry=registry,
-        )
-        self._predictions = Counter(
-            "scanflow_predictions", "Rows predicted.", ("model", "variant"), registry=registry
-        )
-        self._inferences = Counter(
-            "scanflow_inferences", "Inference calls.", ("model", "variant"), registry=registry
-        )
-        self._failures = Counter(
-            "scanflow_inference_failures", "Refused or failed.", ("model",), registry=registry
-        )
-        self._compute = Histogram(
-            "scanflow_compute_seconds",
-            "Inference, without waiting.",
-            ("model",),
-            buckets=BUCKETS,
-            registry=registry,
-        )
-        self._queue = Histogram(
-            "scanflow_queue_seconds",
-            "Wait before inference.",
-            ("model",),
-            buckets=BUCKETS,
-            registry=registry,
-        )
-        self._in_flight = Gauge("scanflow_in_flight", "Requests being answered.", registry=registry)
-        self._ready = Gauge(
-            "scanflow_ready", "1 while predictions are answered.", registry=registry
-        )
-        self._plan = Gauge(
-            "scanflow_plan", "1: what runs.", ("policy", "run", "variant"), registry=registry
-        )
-        ProcessCollector(registry=registry)
+        self._requests: dict[tuple[str, int], int] = {}  # (route, status)
+        self._seconds: dict[str, Histogram] = {}  # route
+        self._answers: dict[tuple[str, str], tuple[int, int]] = {}  # (name, variant): rows, calls
+        self._timings: dict[str, Timing] = {}  # name
+        self._in_flight: Callable[[], float] = lambda: 0
+        self._ready: Callable[[], float] = lambda: 0
+        self._plan: tuple[str, str, str] | None = None
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
     def watch(self, in_flight: Callable[[], float], ready: Callable[[], float]) -> None:
         """Read the two gauges from their owner when they are asked for."""
-        self._in_flight.set_function(in_flight)
-        self._ready.set_function(ready)
+        self._in_flight = in_flight
+        self._ready = ready
 
     def planned(self, plan: Plan) -> None:
         """Tell what runs."""
-        self._plan.clear()
-        self._plan.labels(plan.policy, plan.chosen.run, plan.chosen.variant_id).set(1)
+        self._plan = (plan.policy, plan.chosen.run, plan.chosen.variant_id)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered HTTP request."""
-        children = self._children.get((route, status))
-        if children is None:
-            count = self._requests.labels(route, str(status)).inc
-            children = (count, self._seconds.labels(route).observe)
-            self._children[route, status] = children
-        children[0]()
-        children[1](seconds)
+        key = (route, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        histogram = self._seconds.get(route)
+        if histogram is None:
+            histogram = self._seconds[route] = Histogram()
+        histogram.observe(seconds)
 
     def inference(self, name: str, rows: int, response: Response, seconds: float) -> None:
         """Count one answered inference of the public *name*."""
@@ -156,26 +124,20 @@ class Metrics:
         count, ns = tally.batches.get(rows, (0, 0))
         if count or len(tally.batches) < MOST_BATCH_SIZES:
             tally.batches[rows] = (count + 1, ns + compute_ns)
-        children = self._inference.get((name, response.variant))
-        if children is None:
-            children = (
-                self._predictions.labels(name, response.variant).inc,
-                self._inferences.labels(name, response.variant).inc,
-                self._compute.labels(name).observe,
-                self._queue.labels(name).observe,
-            )
-            self._inference[name, response.variant] = children
-        children[0](rows)
-        children[1]()
-        children[2](response.compute_ms / 1000)
-        children[3](response.queue_ms / 1000)
+        key = (name, response.variant)
+        predicted, calls = self._answers.get(key, (0, 0))
+        self._answers[key] = (predicted + rows, calls + 1)
+        timing = self._timings.get(name)
+        if timing is None:
+            timing = self._timings[name] = Timing()
+        timing.compute.observe(response.compute_ms / 1000)
+        timing.queue.observe(response.queue_ms / 1000)
 
     def failure(self, name: str, seconds: float) -> None:
         """Count one refused or failed inference of the public *name*."""
         tally = self.tally(name)
         tally.failed += 1
         tally.failed_ns += int(seconds * 1e9)
-        self._failures.labels(name).inc()
 
     def tally(self, name: str) -> Tally:
         """Return the counts of a public name."""
@@ -186,4 +148,55 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families, as prometheus_client asks for them."""
+        requests = _counter("requests", "HTTP requests.", "route", "status")
+        for (route, status), count in self._requests.items():
+            requests.add_metric([route, str(status)], count)
+        yield requests
+        described = "From the first header to the last byte of the answer."
+        yield _histogram("request_seconds", described, "route", self._seconds)
+        yield from self._inferences()
+        yield GaugeMetricFamily(
+            "scanflow_in_flight", "Requests being answered.", value=self._in_flight()
+        )
+        yield GaugeMetricFamily(
+            "scanflow_ready", "1 while predictions are answered.", value=self._ready()
+        )
+        plan = GaugeMetricFamily(
+            "scanflow_plan", "1: what runs.", labels=("policy", "run", "variant")
+        )
+        if self._plan is not None:
+            plan.add_metric(self._plan, 1)
+        yield plan
+
+    def _inferences(self) -> Iterator[Metric]:
+        predictions = _counter("predictions", "Rows predicted.", "model", "variant")
+        inferences = _counter("inferences", "Inference calls.", "model", "variant")
+        for key, (rows, calls) in self._answers.items():
+            predictions.add_metric(key, rows)
+            inferences.add_metric(key, calls)
+        failures = _counter("inference_failures", "Refused or failed.", "model")
+        for name, tally in self.tallies.items():
+            if tally.failed:
+                failures.add_metric([name], tally.failed)
+        yield from (predictions, inferences, failures)
+        compute = {name: timing.compute for name, timing in self._timings.items()}
+        queue = {name: timing.queue for name, timing in self._timings.items()}
+        yield _histogram("compute_seconds", "Inference, without waiting.", "model", compute)
+        yield _histogram("queue_seconds", "Wait before inference.", "model", queue)
+
+
+def _counter(name: str, described: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"scanflow_{name}", described, labels=labels)
+
+
+def _histogram(
+    name: str, described: str, label: str, histograms: dict[str, Histogram]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"scanflow_{name}", described, labels=(label,))
+    for value, histogram in histograms.items():
+        family.add_metric([value], buckets=histogram.buckets(), sum_value=histogram.total)
+    return family

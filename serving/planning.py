@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
+from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.host.recorded import load_profile
-from scanflow_serve.runtime.measurements import Measurements
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.prepare import Prepared, plan_for
-from scanflow_serve.runtime.variants import Candidate
+from scanflow_serve.runtime.record import load_record
 from scanflow_serve.serving import composition
 from scanflow_serve.serving.inactive import inactive_sections
 from scanflow_serve.serving.progress import progress
@@ -22,7 +21,8 @@ def plan(path: Path, host_file: Path | None, measurements_file: Path | None) -> 
     """Return the plan of the policy at *path*.
 
     Args:
-        host_file: What ``profile --json`` wrote on the machine to plan for; None means this one.
+        host_file: What ``profile --json`` wrote on the machine to plan for; None means the one
+            that *measurements_file* tells of, or this one.
         measurements_file: What ``calibrate --json`` wrote on it; None means to measure here.
 
     Raises:
@@ -31,38 +31,19 @@ def plan(path: Path, host_file: Path | None, measurements_file: Path | None) -> 
     """
     policy_file = load_policy(path)
     if measurements_file is not None:
-        host = load_profile(host_file) if host_file is not None else profile_host()
+        record = load_record(measurements_file)
+        host = load_profile(host_file) if host_file is not None else record.host
         notes = inactive_sections(policy_file.policy)
-        return plan_for(policy_file, host, load_measurements(measurements_file), notes=notes)
+        return plan_for(policy_file, host, record.measurements, notes=notes)
     if host_file is not None:
         raise UsageError(
             f"--for: must come with --measurements, got {str(host_file)!r} alone. On that machine, "
             "run: scanflow-serve calibrate POLICY --json > FILE"
         )
-    return measured(policy_file).plan
+    return measured(policy_file, profile_host()).plan
 
 
-def measured(policy_file: PolicyFile, *, recalibrate: bool = False) -> Prepared:
-    """Return the prepared plan for this host, measuring what is not known; keeps no state."""
+def measured(policy_file: PolicyFile, host: HostProfile, *, recalibrate: bool = False) -> Prepared:
+    """Return the prepared plan for this *host*, measuring what is not known; keeps no state."""
     with progress("measuring") as report:
-        return composition.prepared(
-            policy_file, profile_host(), recalibrate=recalibrate, progress=report
-        )
-
-
-def load_measurements(path: Path) -> Measurements:
-    """Return what ``calibrate --json`` wrote to *path*.
-
-    Raises:
-        UsageError: The file can't be read, or is something else.
-    """
-    try:
-        found = Measurements.from_json(json.loads(path.read_text(encoding="utf-8")))
-        for text in (*found.measured, *found.refused):
-            Candidate.from_id(text)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path}: must be what 'scanflow-serve calibrate --json' wrote, "
-            f"got {type(error).__name__}: {error}. Write it again."
-        ) from None
-    return found
+        return composition.prepared(policy_file, host, recalibrate=recalibrate, progress=report)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scanflow_serve.runtime.explain import sentence
 from scanflow_serve.runtime.figures import FIGURES
 from scanflow_serve.runtime.plan import Plan, Verdict
 
@@ -58,27 +59,6 @@ def print_plan(plan: Plan) -> None:
     title = f"{plan.policy}: target {plan.target} ({plan.when or 'any host'}) runs {plan.run}"
     out.print(plan_table(plan.verdicts, title=title))
     out.print(Text("=> chosen   * on the frontier of accuracy, latency and memory"), style="dim")
-    out.print(Text(reason(plan)))
+    out.print(Text(sentence(plan)))
     for note in plan.notes:
         out.print(Text(f"note: {note}"))
-
-
-def reason(plan: Plan) -> str:
-    """Return one sentence: what was chosen of how many, by what."""
-    measured = sum(1 for verdict in plan.verdicts if verdict.measurement is not None)
-    broken = "" if plan.feasible else " No candidate meets the constraints: this one comes nearest."
-    return (
-        f"Chosen: {plan.chosen.variant_id or plan.chosen.run}{_best(plan)}, the best of "
-        f"{measured} measured candidates ({len(plan.verdicts)} in all) by: "
-        f"{plan.objective}.{broken}"
-    )
-
-
-def _best(plan: Plan) -> str:
-    """Return the chosen candidate's value of the objective, such as `` (accuracy 0.990)``."""
-    figure = FIGURES.get(plan.goal)
-    chosen = next((v for v in plan.verdicts if v.candidate == plan.chosen), None)
-    if figure is None or chosen is None or chosen.measurement is None:
-        return ""
-    value = figure.of(chosen.measurement)
-    return "" if value is None else f" ({figure.label} {figure.show(value)})"

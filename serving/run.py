@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanflow_serve.policies.loader import PolicyFile, load_policy
-from scanflow_serve.serving import deployment, listening
+from scanflow_serve.serving import admission, listening
 from scanflow_serve.serving.child import Child
-from scanflow_serve.serving.deployment import Deployment
 from scanflow_serve.serving.launch import FILE as SERVED
 from scanflow_serve.serving.launch import Launch, become_server, environment, launch
 from scanflow_serve.serving.progress import progress
+
+if TYPE_CHECKING:
+    from scanflow_serve.serving.deployment import Deployment
 
 
 def serve(
@@ -28,11 +31,13 @@ def serve(
     settings = policy_file.policy.serve
     address = bind or settings.host
     listening.refuse_open_door(settings, address)
-    deployment.require_keys(policy_file, os.environ)
-    lock = deployment.lock_state(policy_file, state)
+    admission.require_keys(policy_file, os.environ)
+    lock = admission.lock_state(policy_file, state)
     sock = listening.bind(address, settings.port if port is None else port)
     start = launch(policy_file.policy, policy_file.folder, lock, sock)
     worker = _early_worker(start) if not recalibrate else None
+    from scanflow_serve.serving import deployment  # 0.3 s, while the worker does its own
+
     with progress("measuring") as report:
         ready = deployment.prepare_state(
             policy_file, lock, recalibrate=recalibrate, progress=report

@@ -20,11 +20,13 @@ Price: BentoML's middlewares (CORS, tracing, `add_asgi_middleware`) do not see o
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # BentoML reads it when imported
 
 import bentoml
+import click
 from bentoml.exceptions import BentoMLException
 
 from scanflow_serve.serving import environment
@@ -32,6 +34,7 @@ from scanflow_serve.serving import environment
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+LOOPBACK = "127.0.0.1"
 # s; BentoML must not cut what the scheduler admitted. Deadlines are the policy's.
 LONGEST_REQUEST_S = 24 * 3600.0
 
@@ -41,13 +44,15 @@ class Application(bentoml.Service[Any]):  # type: ignore[misc]  # untyped there
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return the application of one worker."""
+        # BentoML sets it for its own metrics, which are off; ours are of this one process.
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         from scanflow_serve.serving.app import create_app
         from scanflow_serve.serving.lifetime import end_with_parent
-        from scanflow_serve.serving.start import start_engine
+        from scanflow_serve.serving.start import start_or_exit
 
         if parent := os.environ.get(environment.PARENT):
             end_with_parent(int(parent))
-        ours = create_app(start_engine)
+        ours = create_app(start_or_exit)
         self.mount_asgi_app(ours)  # runs our lifespan
         theirs = super().to_asgi(is_main)
         return _outermost(_traced(ours) if os.environ.get(environment.TRACING) else ours, theirs)
@@ -58,6 +63,24 @@ def _outermost(ours: ASGIApp, theirs: ASGIApp) -> ASGIApp:
         await (ours if scope["type"] == "http" else theirs)(scope, receive, send)
 
     return app
+
+
+def _enter_bento() -> Path:
+    """Return the folder of the policy; for a built bento its source, with its variables set."""
+    bento = cast("Application", Scanflow).bento
+    if bento is None:
+        return Path.cwd()
+    for variable in bento.info.envs:
+        if variable.stage != "build" and variable.value:
+            os.environ.setdefault(variable.name, variable.value)
+    return Path(bento.path_of("src"))
+
+
+def _asked_address() -> str:
+    """Return the address that ``bentoml serve --host`` asks for."""
+    context = click.get_current_context(silent=True)
+    asked = context.params.get("host") if context is not None else None
+    return str(asked or LOOPBACK)
 
 
 def _traced(app: ASGIApp) -> ASGIApp:
@@ -76,7 +99,7 @@ def _traced(app: ASGIApp) -> ASGIApp:
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     traffic={"timeout": LONGEST_REQUEST_S},
-    http={"host": "127.0.0.1"},
+    http={"host": LOOPBACK},  # where no --host is given
     labels={"framework": "scanflow-serve"},
 )
 class Scanflow:
@@ -90,6 +113,6 @@ class Scanflow:
         from scanflow_serve.serving.deployment import deploy
 
         try:
-            deploy(os.environ)
+            deploy(os.environ, folder=_enter_bento(), address=_asked_address())
         except ScanflowError as error:
             raise BentoMLException(str(error)) from None

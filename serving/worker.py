@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
+from scanflow_serve.serving.collector import calm_collector
 from scanflow_serve.serving.launch import Launch
 from scanflow_serve.serving.lifetime import end_with_parent
 
@@ -48,9 +49,9 @@ def application(start: Launch) -> ASGIApp:
 
         return cast("Application", Scanflow).to_asgi()
     from scanflow_serve.serving.app import create_app
-    from scanflow_serve.serving.start import start_engine
+    from scanflow_serve.serving.start import start_or_exit
 
-    return create_app(lambda: start_engine(Path(start.state)))
+    return create_app(lambda: start_or_exit(Path(start.state)))
 
 
 def settings(start: Launch) -> dict[str, Any]:
@@ -95,6 +96,7 @@ def main() -> None:
     for fd in (told, start.fd):
         os.set_inheritable(fd, False)
     app = application(start)
+    calm_collector()  # most of the work, off the critical path if we have to wait now
     if go >= 0 and os.read(go, 1) != b"1":
         sys.exit(1)  # the parent gave up, and has said why
     sys.exit(serve(app, start, lambda: _tell(told)))

@@ -44,7 +44,7 @@ def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("environment")
     venv.create(home, with_pip=True)
     (wheel,) = dist.glob("*.whl")
-    install = [str(home / "bin/python"), "-m", "pip", "install", "--quiet"]
+    install = [str(home / "bin/python"), "-m", "pip", "install", "-qq"]
     subprocess.run([*install, "-c", str(ROOT / "constraints.txt"), str(wheel)], check=True)
     return home / "bin"
 

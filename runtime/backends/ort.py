@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU."""
+"""ONNX Runtime, on the CPU or on the accelerators that its build drives."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import onnxruntime  # type: ignore[import-untyped]
 from scanflow_serve.policies.errors import ArtifactError, BackendError
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends.inputs import InputCheck
+from scanflow_serve.runtime.backends.reasons import onnxruntime_reason
+from scanflow_serve.runtime.backends.registry import BACKENDS, CPU
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 
-PROVIDERS = {"CPU": "CPUExecutionProvider"}
+PROVIDERS = {entry.name: own for own, entry in BACKENDS["onnxruntime"].devices.items()}
+# TF32, the default since Ampere, would keep 10 bits of an fp32 mantissa's 23.
+OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -25,7 +29,6 @@ DTYPES = {
     **{name: name for kind in ("int", "uint") for name in (f"{kind}{n}" for n in (8, 16, 32, 64))},
 }
 ZIPMAP = 'Convert the model again with options={"zipmap": False}.'  # skl2onnx's name for it
-_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _MALFORMED = ("INVALID_PROTOBUF", "INVALID_GRAPH", "NO_SUCHFILE", "NO_MODEL", "INVALID_ARGUMENT")
 
 
@@ -46,6 +49,11 @@ class OnnxRuntimeSession:
         self.threads = threads
         self._path = str(artifact.path)
         session = _load(self._path, PROVIDERS[device], threads)
+        if PROVIDERS[device] not in session.get_providers():  # else it would run on the CPU
+            raise BackendError(
+                f"{self._path}: onnxruntime must start {PROVIDERS[device]}, got "
+                f"{session.get_providers()}. Install the driver and libraries of {device}."
+            )
         self._session: Any = session
         self.signature = _signature(session, self._path)
         self._check = InputCheck(self.signature)
@@ -60,7 +68,9 @@ class OnnxRuntimeSession:
         try:
             values = session.run(self._outputs, inputs)
         except Exception as error:  # onnxruntime's exceptions share no other base
-            raise BackendError(f"{self._path}: onnxruntime failed: {_reason(error)}") from error
+            raise BackendError(
+                f"{self._path}: onnxruntime failed: {onnxruntime_reason(error)}"
+            ) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
@@ -79,7 +89,7 @@ class OnnxRuntime:
 
     def signature(self, artifact_path: str) -> Signature:
         """Return the names, dtypes and shapes that the file declares."""
-        return _signature(_load(artifact_path, PROVIDERS["CPU"], 1, optimize=False), artifact_path)
+        return _signature(_load(artifact_path, PROVIDERS[CPU], 1, to_run=False), artifact_path)
 
     def open(self, artifact: Artifact, *, precision: str, device: str, threads: int) -> Session:
         """Return a loaded session; onnxruntime executes the precision that the graph has."""
@@ -91,12 +101,17 @@ class OnnxRuntime:
                 f"{where}: the precision must be the artifact's, {artifact.precision!r}, "
                 f"got {precision!r}. onnxruntime does not cast a model as it loads it."
             )
-        if device not in PROVIDERS:
-            raise BackendError(f"{where}: the device must be CPU, got {device!r}.")
+        available = onnxruntime.get_available_providers()
+        if PROVIDERS.get(device) not in available:
+            devices = ", ".join(name for name, own in PROVIDERS.items() if own in available)
+            raise BackendError(
+                f"{where}: the device must be one of {devices}, got {device!r}. "
+                "Install the build of onnxruntime that drives it, or plan again."
+            )
         return OnnxRuntimeSession(artifact, precision=precision, device=device, threads=threads)
 
 
-def _load(path: str, provider: str, threads: int, *, optimize: bool = True) -> Any:
+def _load(path: str, provider: str, threads: int, *, to_run: bool = True) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1  # several at once only help graphs with wide branches
@@ -109,18 +124,16 @@ def _load(path: str, provider: str, threads: int, *, optimize: bool = True) -> A
     # and 256 held 38.9 MB with patterns, 30.2 MB without, at the same latency. The arena
     # stays: without it and with patterns it was 55.3 MB, without both 28.2 MB.
     options.enable_mem_pattern = False
-    if not optimize:
+    if not to_run:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(path, options, providers=[provider])
+        return onnxruntime.InferenceSession(
+            path, options, [(provider, OPTIONS.get(provider, {}))], enable_fallback=0
+        )
     except Exception as error:  # see OnnxRuntimeSession.run
-        kind = ArtifactError if any(code in str(error) for code in _MALFORMED) else BackendError
-        raise kind(f"{path}: onnxruntime can't load it: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = _CODE.sub("", " ".join(str(error).split()))
-    return text if text.endswith(".") else f"{text}."
+        malformed = any(code in str(error) for code in _MALFORMED)
+        kind = ArtifactError if malformed or not to_run else BackendError
+        raise kind(f"{path}: onnxruntime can't load it: {onnxruntime_reason(error)}") from error
 
 
 def _signature(session: Any, path: str) -> Signature:

@@ -22,6 +22,7 @@ from openvino.frontend import FrontEndManager  # type: ignore[import-untyped]
 from scanflow_serve.policies.errors import ArtifactError, BackendError
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends.inputs import InputCheck
+from scanflow_serve.runtime.backends.reasons import openvino_reason
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 
@@ -43,14 +44,13 @@ class OpenVinoSession:
         self._path = str(artifact.path)
         model = _read(self._path, artifact.format)
         self.signature = _signature(model, self._path)
-        settings = {
+        settings: dict[str, Any] = {
             # Without it the CPU plugin runs an fp32 model in bf16 (AMX) or fp16 (ARM).
             "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32"),
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
         }
-        if device == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = threads
+        if device == "CPU":  # other plugins choose streams themselves, or lack the properties
+            settings |= {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self._compiled: Any = _compile(self._path, model, device, settings)
         self.device = device
         self.precision = _effective(self._compiled, artifact)
@@ -79,7 +79,9 @@ class OpenVinoSession:
             # Shared inputs save a copy; outputs are copied, the request's own are reused.
             results = request.infer(values, share_inputs=True).to_tuple()
         except RuntimeError as error:
-            raise BackendError(f"{self._path}: openvino failed: {_reason(error)}") from error
+            raise BackendError(
+                f"{self._path}: openvino failed: {openvino_reason(error)}"
+            ) from error
         if self._compiled is not None:
             self._idle.append(request)
         return dict(zip(self._outputs, results, strict=True))
@@ -114,7 +116,8 @@ class OpenVino:
             )
         if device not in (devices := _core().available_devices):
             raise BackendError(
-                f"{where}: the device must be one of {', '.join(devices)}, got {device!r}."
+                f"{where}: the device must be one of {', '.join(devices)}, got {device!r}. "
+                "Install the device's driver and OpenVINO plugin, or plan again."
             )
         session = OpenVinoSession(artifact, precision=precision, device=device, threads=threads)
         if session.precision != precision:
@@ -147,26 +150,16 @@ def _read(path: str, kind: str) -> Any:
         frontend = FrontEndManager().load_by_framework("onnx")
         return frontend.convert(frontend.load(path))
     except Exception as error:  # the frontends' exceptions share no other base
-        raise ArtifactError(f"{path}: openvino can't load it: {_reason(error)}") from error
+        raise ArtifactError(f"{path}: openvino can't load it: {openvino_reason(error)}") from error
 
 
 def _compile(path: str, model: Any, device: str, settings: Mapping[str, Any]) -> Any:
     try:
         return _core().compile_model(model, device, dict(settings))
     except RuntimeError as error:
-        raise BackendError(f"{path}: openvino can't compile it: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the message without the lines that name OpenVINO's own source files."""
-    lines = (line.strip() for line in str(error).splitlines())
-    kept = [
-        line
-        for line in lines
-        if line and not line.startswith(("Exception from src/", "Check '", "Summary:"))
-    ]
-    text = " ".join(kept) or " ".join(str(error).split())
-    return text if text.endswith(".") else f"{text}."
+        raise BackendError(
+            f"{path}: openvino can't compile it: {openvino_reason(error)}"
+        ) from error
 
 
 def _effective(compiled: Any, artifact: Artifact) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,11 @@ from scanflow_serve.runtime.artifacts import Artifact, file_digest
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.calibration.job import Result, read_result, write_result
 from scanflow_serve.runtime.host.model import HostProfile
+from scanflow_serve.runtime.tensors import OutputKind
 from scanflow_serve.runtime.variants import Candidate
 from scanflow_serve.runtime.workflow import graph
 
-FORMAT = 1  # raised when what is measured changes its meaning
+FORMAT = 2  # raised when what is measured changes its meaning
 KEPT_REFUSALS = ("unsupported",)  # a crash or a timeout may pass
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ def cache_key(
     host: HostProfile,
     candidate: Candidate,
     artifacts: Mapping[str, Artifact],
+    kinds: Mapping[str, OutputKind],
 ) -> str:
     """Return the hash of what the measurement of *candidate* depends on.
 
@@ -65,7 +66,9 @@ def cache_key(
     policy = policy_file.policy
     alternative = graph.alternative(policy, candidate.run)
     nodes = graph.nodes(policy, alternative)
-    models = sorted({name for slot in graph.slots(policy, alternative) for name in slot.models})
+    slots = graph.slots(policy, alternative)
+    models = sorted({name for slot in slots for name in slot.models})
+    shared = {name for slot in slots if len(slot.models) > 1 for name in slot.models}
     validation = policy.validation
     depends: dict[str, Any] = {
         "format": FORMAT,
@@ -76,6 +79,7 @@ def cache_key(
             name: policy.models[name].model_dump(mode="json", include={"output", "kind", "labels"})
             for name in models
         },
+        "kinds": {name: kinds[name] for name in shared if name in kinds},  # what may be converted
         "tools": _tools(candidate),
         "steps": repr(nodes),
         "code": _code_digest(policy_file) if _calls_code(nodes) else "",
@@ -101,16 +105,11 @@ def _calls_code(nodes: Sequence[graph.Node]) -> bool:
 
 def _tools(candidate: Candidate) -> dict[str, str]:
     """Return the versions that figures depend on, from metadata: nothing is imported."""
-    backends = {variant.backend for variant in candidate.variants}
-    names = {"numpy", "scanflow-serve", *(registry.BACKENDS[name].requires for name in backends)}
-    return {name: _version(name) for name in sorted(names)}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    backends = sorted({variant.backend for variant in candidate.variants})
+    own = {name: registry.version(name) for name in ("numpy", "scanflow-serve")}
+    return own | {
+        name: registry.version(*registry.BACKENDS[name].distributions) for name in backends
+    }
 
 
 def _code_digest(policy_file: PolicyFile) -> str:

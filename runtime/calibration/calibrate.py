@@ -18,7 +18,7 @@ from scanflow_serve.runtime.calibration.job import Job, Result
 from scanflow_serve.runtime.folders import cache_folder
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurement, Refusal
-from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.runtime.tensors import OutputKind, Tensors
 from scanflow_serve.runtime.variants import Candidate
 
 Progress: TypeAlias = Callable[[int, int, str], None]  # done, of, what comes next
@@ -53,6 +53,7 @@ def calibrate(
     recalibrate: bool = False,
     progress: Progress | None = None,
     timeout_s: float | None = None,
+    kinds: Mapping[str, OutputKind] | None = None,
 ) -> Calibration:
     """Return what *candidates* show on this host; figures of earlier starts are taken as they are.
 
@@ -62,12 +63,14 @@ def calibrate(
             code ``budget``. The last child may end after it.
         recalibrate: Measure all of them again.
         timeout_s: Of one child; default: half of the budget that is left, at least 20 s.
+        kinds: Of models' classification outputs, as far as they are known; see `pipeline.build`.
 
     Raises:
         ArtifactError: A file that the measurements depend on can't be read.
     """
     cache = MeasurementCache(cache_folder() / "measurements")
-    keys = {c.id: cache_key(policy_file, host, c, artifacts) for c in candidates}
+    kinds = kinds or {}
+    keys = {c.id: cache_key(policy_file, host, c, artifacts, kinds) for c in candidates}
     outcome = Calibration()
     missing: list[Candidate] = []
     for candidate in candidates:
@@ -82,9 +85,8 @@ def calibrate(
         done = sum(len(earlier) for earlier in groups[:number])
         if progress:
             progress(done, len(missing), group[0].id)
-        for candidate, result in zip(
-            group, _measure(policy_file, group, artifacts, clock, len(groups) - number), strict=True
-        ):
+        results = _measure(policy_file, group, artifacts, kinds, clock, len(groups) - number)
+        for candidate, result in zip(group, results, strict=True):
             cache.put(keys[candidate.id], result)
             _record(outcome, policy_file, candidate, result)
     if progress and missing:
@@ -123,6 +125,7 @@ def _measure(
     policy_file: PolicyFile,
     group: tuple[Candidate, ...],
     artifacts: Mapping[str, Artifact],
+    kinds: Mapping[str, OutputKind],
     budget: _Budget,
     groups_left: int,
 ) -> list[Result]:
@@ -137,7 +140,7 @@ def _measure(
         window_s=min(WINDOW_S, share_s),
     )
     with tempfile.TemporaryDirectory(prefix="scanflow-calibration-") as folder:
-        job = Job(policy_file, group, artifacts, effort, Path(folder))
+        job = Job(policy_file, group, artifacts, effort, Path(folder), kinds)
         return run_child(job, budget.timeout_s())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from scanflow_serve.policies.schema import Policy
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.calibration.benchmark import Effort
 from scanflow_serve.runtime.measurements import Measurement, Refusal
-from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.runtime.tensors import OutputKind, Tensors
 from scanflow_serve.runtime.variants import Candidate
 
 
@@ -27,6 +27,7 @@ class Job:
     Attributes:
         candidates: They differ only in threads; the first has the most.
         artifacts: By model name, of all models that the run's slots name.
+        kinds: Of models' classification outputs, as far as they are known.
         folder: Where the child writes a result per candidate, as soon as it has it.
     """
 
@@ -35,6 +36,7 @@ class Job:
     artifacts: Mapping[str, Artifact]
     effort: Effort
     folder: Path
+    kinds: Mapping[str, OutputKind] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -49,6 +51,7 @@ class Job:
             "artifacts": {name: item.to_json() for name, item in self.artifacts.items()},
             "effort": asdict(self.effort),
             "folder": str(self.folder),
+            "kinds": dict(self.kinds),
         }
 
     @classmethod
@@ -66,6 +69,7 @@ class Job:
             artifacts={k: Artifact.from_json(item) for k, item in value["artifacts"].items()},
             effort=Effort(**value["effort"]),
             folder=Path(value["folder"]),
+            kinds=value["kinds"],
         )
 
 
@@ -83,9 +87,8 @@ def write_result(path: Path, result: Result) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if result.outputs is not None:
         partial = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(
-            partial, allow_pickle=False, **{f"_{k}": _plain(a) for k, a in result.outputs.items()}
-        )
+        arrays: dict[str, Any] = {f"_{k}": _plain(a) for k, a in result.outputs.items()}
+        np.savez(partial, **arrays)
         partial.replace(path.with_suffix(".npz"))
     value = {
         "measurement": result.measurement and result.measurement.to_json(),

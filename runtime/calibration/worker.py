@@ -18,12 +18,16 @@ import numpy as np
 from scanflow_serve.policies.errors import (
     ArtifactError,
     BackendError,
+    CalibrationError,
     InputError,
     MissingExtraError,
     ScanflowError,
+    WorkflowError,
 )
+from scanflow_serve.policies.schema import Validation
 from scanflow_serve.runtime import validation
 from scanflow_serve.runtime.backends import registry
+from scanflow_serve.runtime.backends.registry import CPU
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.calibration import benchmark, rows
 from scanflow_serve.runtime.calibration.energy import find_meter
@@ -64,6 +68,7 @@ class Bench:
         self._gauge = MemoryGauge()
         self._memory_mb: float | None = None
         self._accuracy: float | None = None
+        self._unscored = ""
         self._outputs: Tensors = {}
 
     def measure(self, candidate: Candidate) -> Result:
@@ -76,7 +81,9 @@ class Bench:
                     try:
                         sessions[variant] = self._open(variant)
                     except (BackendError, ArtifactError) as error:
-                        return Result(refusal=Refusal("unsupported", str(error)))
+                        # An accelerator's driver may come, or another process let go of it.
+                        code = "unsupported" if variant.device == CPU else "failed"
+                        return Result(refusal=Refusal(code, str(error)))
                     stack.callback(sessions[variant].close)
             served = self._build(candidate, sessions)
             stack.callback(served.close)
@@ -98,6 +105,7 @@ class Bench:
             [sessions[variant] for variant in candidate.variants],
             signatures={name: item.signature for name, item in self._job.artifacts.items()},
             sample=self._sample,
+            kinds=self._job.kinds,
         )
 
     def _measure(self, served: Pipeline, load_s: float, candidate: Candidate) -> Result:
@@ -135,6 +143,7 @@ class Bench:
                 if self._sample and self._accuracy is not None
                 else 0,
                 kind=served.kind,
+                unscored=self._unscored,
             ),
             outputs=self._outputs,
         )
@@ -155,16 +164,21 @@ class Bench:
         ]
         outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._outputs = {name: array[:VERIFIED_ROWS] for name, array in outputs.items()}
-        if scored:
-            self._accuracy = self._score(served, sample, outputs)
+        if self._policy.validation is not None and sample is not None:
+            try:
+                self._accuracy = self._score(self._policy.validation, served, sample, outputs)
+            except (CalibrationError, WorkflowError) as error:
+                self._unscored = str(error)
 
-    def _score(self, served: Pipeline, sample: Rows | None, outputs: Tensors) -> float | None:
-        rules = self._policy.validation
-        if rules is None or sample is None or sample.target is None or served.output is None:
+    def _score(
+        self, rules: Validation, served: Pipeline, sample: Rows, outputs: Tensors
+    ) -> float | None:
+        if sample.target is None:
             return None
         slots = graph.slots(self._policy, self._alternative)
         labels = self._policy.models[slots[-1].models[0]].labels if slots else None
-        return validation.score(rules.metric, outputs[served.output], sample.target, labels)
+        output = served.classification(outputs)
+        return validation.score(rules.metric, output, sample.target, labels)
 
     def _size_mb(self, candidate: Candidate) -> float:
         models = {variant.model for variant in candidate.variants}

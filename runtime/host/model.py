@@ -88,6 +88,7 @@ class HostProfile:
         """
         cpu = asdict(self.cpu)
         del cpu["max_mhz"]
+        cpu["cores"] = float(self.cpu.cores)  # 4 and 4.0 are the same grant, but not as JSON
         stable = {
             "arch": self.arch,
             "model": self.model,

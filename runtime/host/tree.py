@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_BYTES = 8 << 20  # of one file; /proc/cpuinfo has 2 kB a CPU, libc.so.6 2 MB
+PAGE = 4096  # bytes
 MAX_CPUS = 8192  # NR_CPUS of Linux's MAXSMP configuration
 
 # What sysfs answers for an attribute that this hardware does not have, or not now.
@@ -70,8 +71,10 @@ class Tree:
                 return None
             # Without O_NONBLOCK a named pipe would hang the start of the server.
             descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb", closefd=True) as file:
-                return file.read(limit)
+            try:
+                return _read(descriptor, limit)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             if error.errno not in _ABSENT:
                 self.warn(f"{path}: must be a readable file, got {error.strerror!r}. Ignored.")
@@ -157,3 +160,17 @@ def printable(text: str) -> str:
     """
     kept = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(kept.split())[:200]
+
+
+def _read(descriptor: int, limit: int) -> bytes:
+    """Return at most *limit* bytes, a page at a time.
+
+    For files of /proc/sys the kernel allocates as much as is asked for, in one piece: a megabyte
+    fails with ENOMEM once memory is fragmented.
+    """
+    parts: list[bytes] = []
+    left = limit
+    while left and (part := os.read(descriptor, min(left, PAGE))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

@@ -68,11 +68,25 @@ def calibrate(policy: Path, recalibrate: bool, as_json: bool) -> None:
     """
     import json
 
+    from scanflow_serve.policies.errors import InfeasibleError
     from scanflow_serve.policies.loader import load_policy
+    from scanflow_serve.runtime.host.profile import profile_host
+    from scanflow_serve.runtime.record import Record
     from scanflow_serve.serving import planning, report
 
-    prepared = planning.measured(load_policy(policy), recalibrate=recalibrate)
+    policy_file, host = load_policy(policy), profile_host()
+    name = policy_file.policy.name
+    try:
+        prepared = planning.measured(policy_file, host, recalibrate=recalibrate)
+    except InfeasibleError as error:
+        if as_json and error.measurements is not None:  # figures are figures
+            record = Record(name, host, error.measurements)
+            click.echo(json.dumps(record.to_json(), indent=2))
+        elif error.verdicts and not as_json:
+            report.console().print(report.plan_table(error.verdicts, title=f"{policy}"))
+        raise
     if as_json:
-        click.echo(json.dumps(prepared.measurements.to_json(), indent=2))
+        record = Record(name, host, prepared.measurements)
+        click.echo(json.dumps(record.to_json(), indent=2))
     else:
         report.print_plan(prepared.plan)

@@ -148,8 +148,9 @@ def fit_shape(shape: Sequence[int], spec: TensorSpec, where: str) -> None:
         RequestError: 400, another rank, no rows, or another size of a fixed dimension.
     """
     wanted = spec.shape
-    if len(shape) != len(wanted) or any(
-        n is not None and n != m for n, m in zip(wanted[1:], shape[1:], strict=True)
+    if len(shape) != len(wanted) or (
+        tuple(shape[1:]) != wanted[1:]
+        and any(n is not None and n != m for n, m in zip(wanted[1:], shape[1:], strict=True))
     ):
         free = (None, *wanted[1:])
         raise RequestError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ import orjson
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.serving.http.compression import inflate
+from scanflow_serve.serving.http.slow_bodies import SlowBodies, Task, too_slow
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -50,18 +52,20 @@ class Exchange:
         client: Name of the key that was presented, else the peer's address.
     """
 
-    __slots__ = ("_receive", "body_limit", "client", "headers", "method", "params", "path", "query")
+    __slots__ = ("_receive", "_slow", "body_limit", "client", "headers", "method", "params", "path")
 
-    def __init__(self, scope: Scope, receive: Receive, path: str, body_limit: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, path: str, body_limit: int, slow: SlowBodies
+    ) -> None:
         self.method: str = scope["method"]
         self.path = path
-        self.query: bytes = scope.get("query_string", b"")
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.params: Mapping[str, str] = {}
         self.body_limit = body_limit
         peer = scope.get("client")
         self.client: str = peer[0] if peer else "unknown"
         self._receive = receive
+        self._slow = slow
 
     def header(self, name: bytes) -> str | None:
         """Return a header's text, None if it is absent."""
@@ -79,7 +83,7 @@ class Exchange:
 
         Raises:
             RequestError: 413, longer than `body_limit` as sent or once decompressed;
-                400 or 415, the compression is broken or unknown.
+                408, it came too slowly; 400 or 415, the compression is broken or unknown.
             ClientDisconnectedError: The client went away.
         """
         declared = self.headers.get(b"content-length")
@@ -92,20 +96,39 @@ class Exchange:
         return inflate(body, encoding.decode("latin-1"), self.body_limit)
 
     async def _read(self) -> bytes:
+        slow = self._slow
+        task = slow.begin()
+        try:
+            message = await self._receive()
+            if not message.get("more_body", False):
+                return self._chunk(message, 0)
+            return await self._rest(message, task)
+        except asyncio.CancelledError:
+            if slow.gave_up(task):
+                raise too_slow() from None
+            raise
+        finally:
+            slow.end(task)
+
+    async def _rest(self, message: Message, task: Task | None) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        more = True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnectedError
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self.body_limit:
-                raise _too_large(self.body_limit, f"{size} so far")
+        while True:
+            chunk = self._chunk(message, size)
             chunks.append(chunk)
-            more = message.get("more_body", False)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+            size += len(chunk)
+            self._slow.came(task, len(chunk))
+            message = await self._receive()
+
+    def _chunk(self, message: Message, before: int) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnectedError
+        chunk: bytes = message.get("body", b"")
+        if before + len(chunk) > self.body_limit:
+            raise _too_large(self.body_limit, f"{before + len(chunk)} so far")
+        return chunk
 
 
 def _too_large(limit: int, got: str) -> RequestError:

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.policies.errors import RequestError, UsageError
 from scanflow_serve.policies.schema import Image
-from scanflow_serve.runtime.tensors import Array, Signature, TensorSpec
+from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
+from scanflow_serve.serving.http.arrays import shape_text
 
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG"}
 # Decoded, 4 bytes a pixel at most, this is 200 MB: what a body of some KB may claim.
@@ -32,32 +33,74 @@ UNSET = (
 )
 
 
-def image_input(
-    body: bytes, media_type: str, policy: Image | None, signature: Signature
-) -> dict[str, Array]:
-    """Return the model's input for one image, of shape (1, …).
+class ImageReader:
+    """Turns image bodies into the only input of one signature.
 
     Raises:
-        RequestError: 400, not an image of that type; 413, too many pixels; 415, the policy has
-            no ``serve.image``; 422, an image that does not fit, with what would.
+        UsageError: They can't become that input, whatever the image; names the policy's key.
     """
-    if policy is None:
-        raise RequestError(415, UNSET)
-    spec = _target(policy, signature)
-    pixels = _pixels(_decoded(body, FORMATS[media_type], policy), policy)
-    return {spec.name: _shaped(pixels, policy, spec)}
+
+    def __init__(self, policy: Image, signature: Signature) -> None:
+        self._policy = policy
+        self._spec = _target(policy, signature)
+        shape = _row_shape(policy)
+        if len(self._spec.shape) != len(shape) + 1 or any(
+            n is not None and n != m for n, m in zip(self._spec.shape[1:], shape, strict=True)
+        ):
+            wanted = shape_text(self._spec.shape[1:])
+            raise UsageError(
+                f"serve.image: must give a row of input {self._spec.name!r} its shape {wanted}, got"
+                f" {shape_text(shape)} ({policy.layout}, {math.prod(shape)} values). Change its"
+                " mode, width, height or layout."
+            )
+
+    def read(self, body: bytes, media_type: str) -> Tensors:
+        """Return the model's input for one image, of shape (1, …).
+
+        Raises:
+            RequestError: 400, not an image of that type; 413, too many pixels; 422, an image that
+                does not fit, with what would.
+        """
+        pixels = _pixels(_decoded(body, FORMATS[media_type], self._policy), self._policy)
+        value = _laid_out(pixels, self._policy.layout)
+        return {self._spec.name: np.ascontiguousarray(_cast(value, self._spec))}
 
 
 def _target(policy: Image, signature: Signature) -> TensorSpec:
     names = [spec.name for spec in signature.inputs]
-    wanted = policy.input if policy.input is not None else names[0]
-    if wanted not in names or len(names) != 1:
-        raise RequestError(
-            422,
-            f"serve.image needs a model with one input, {wanted!r}; this one has {names}."
-            " Send JSON with all inputs.",
+    if len(names) != 1:
+        raise UsageError(
+            f"serve.image: must serve a model with one input, got {names}. Leave it out, and send"
+            " JSON with all inputs."
         )
-    return signature.inputs[0]
+    if policy.input not in (None, names[0]):
+        raise UsageError(
+            f"serve.image.input: must be {names[0]!r}, the only input, got {policy.input!r}."
+            " Change it or leave it out."
+        )
+    spec = signature.inputs[0]
+    if spec.numpy_dtype.kind not in "fiu":
+        raise UsageError(
+            f"serve.image: must feed an input of numbers, got {spec.name!r} of {spec.dtype}."
+            " Leave it out, and send JSON."
+        )
+    return spec
+
+
+def _row_shape(policy: Image) -> tuple[int, ...]:
+    height, width, channels = policy.height, policy.width, 1 if policy.mode == "L" else 3
+    if policy.layout == "NHW" and channels != 1:
+        raise UsageError(
+            f"serve.image.layout: must be NCHW, NHWC or flat for mode {policy.mode}, got NHW, which"
+            " has no place for channels."
+        )
+    shapes: dict[str, tuple[int, ...]] = {
+        "NCHW": (channels, height, width),
+        "NHWC": (height, width, channels),
+        "NHW": (height, width),
+        "flat": (height * width * channels,),
+    }
+    return shapes[policy.layout]
 
 
 def _decoded(body: bytes, kind: str, policy: Image) -> Pillow.Image:
@@ -110,53 +153,27 @@ def _pixels(image: Pillow.Image, policy: Image) -> Array:
     if policy.invert:
         values = 255.0 - values
     values = values * np.float32(policy.scale) + np.float32(policy.offset)
-    channels = values.shape[2]
     if policy.mean is not None:
-        values = values - _per_channel(policy.mean, channels, "mean")
+        values = values - np.asarray(policy.mean, dtype=np.float32)
     if policy.std is not None:
-        values = values / _per_channel(policy.std, channels, "std")
+        values = values / np.asarray(policy.std, dtype=np.float32)
     return values
 
 
-def _per_channel(given: list[float], channels: int, key: str) -> Array:
-    if len(given) not in (1, channels):
-        raise RequestError(
-            422, f"serve.image.{key} must have 1 or {channels} values, got {len(given)}."
-        )
-    return np.asarray(given, dtype=np.float32)
-
-
-def _shaped(pixels: Array, policy: Image, spec: TensorSpec) -> Array:
-    if policy.layout == "NCHW":
-        value = pixels.transpose(2, 0, 1)[None]
-    elif policy.layout == "NHWC":
-        value = pixels[None]
-    elif policy.layout == "NHW":
-        value = pixels[None, :, :, 0] if pixels.shape[2] == 1 else pixels[None]
-    else:
-        value = pixels.reshape(1, -1)
-    fits = len(spec.shape) == value.ndim and all(
-        n is None or n == m for n, m in zip(spec.shape[1:], value.shape[1:], strict=True)
-    )
-    if not fits:
-        shape = [-1 if n is None else n for n in (None, *spec.shape[1:])]
-        raise RequestError(
-            422,
-            f"serve.image must give input {spec.name!r} its shape {shape}, got"
-            f" {list(value.shape)} ({math.prod(value.shape)} values). Change its mode, width,"
-            " height or layout.",
-        )
-    return np.ascontiguousarray(_cast(value, spec))
+def _laid_out(pixels: Array, layout: str) -> Array:
+    if layout == "NCHW":
+        return pixels.transpose(2, 0, 1)[None]
+    if layout == "NHWC":
+        return pixels[None]
+    if layout == "NHW":
+        return pixels[None, :, :, 0]
+    return pixels.reshape(1, -1)
 
 
 def _cast(value: Array, spec: TensorSpec) -> Array:
     target: np.dtype[Any] = spec.numpy_dtype
     if target.kind == "f":
         return value.astype(target)
-    if target.kind not in "iu":
-        raise RequestError(
-            422, f"An image gives numbers, input {spec.name!r} takes {spec.dtype}. Send JSON."
-        )
     info = np.iinfo(target)
     rounded = np.rint(value.astype(np.float64))
     if rounded.min() < info.min or rounded.max() > info.max:

@@ -44,7 +44,13 @@ async def invocations(site: Site, exchange: Exchange) -> Reply:
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
     )
-    reply = json_reply({"predictions": predictions(response)})
+    # A member of ours beside MLflow's: its clients read "predictions" and leave the rest alone.
+    reply = json_reply(
+        {
+            "predictions": predictions(response),
+            "scanflow_prediction_ids": response.prediction_ids,
+        }
+    )
     reply.headers = answer_headers(response)
     return reply
 

@@ -17,6 +17,7 @@ from scanflow_serve.serving.http.site import Site
 if TYPE_CHECKING:
     from scanflow_serve.runtime.engine import Served
 
+LONGEST_US = 2**53  # 285 years; larger integers are not exact in JSON
 LENGTH = b"inference-header-content-length"
 
 
@@ -156,11 +157,11 @@ def _timeout_ms(parameters: dict[str, Any]) -> float | None:
     timeout = parameters.get("timeout")
     if timeout is None:
         return None
-    if type(timeout) is not int or timeout < 0:
+    if type(timeout) not in (int, float) or not 0 <= timeout <= LONGEST_US:
         raise RequestError(
-            400, f"parameters.timeout must be an integer >= 0, in µs, got {shown(timeout)}."
+            400, f"parameters.timeout must be 0 to {LONGEST_US} µs, got {shown(timeout)}."
         )
-    return timeout / 1000 if timeout else None  # 0 means none, as in Triton
+    return float(timeout) / 1000 if timeout else None  # 0 means none, as in Triton
 
 
 def _inputs(

@@ -33,6 +33,8 @@ DATATYPES: dict[str, str] = {
     "float64": "FP64",
     "str": "BYTES",
 }
+# dtype.name costs 5 µs, a dtype's hash 0.1.
+_OF_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items() if name != "str"}
 MOST_ELEMENTS = 2**31  # of one tensor; far above any body, below any overflow
 
 
@@ -43,7 +45,7 @@ def datatype(spec: TensorSpec) -> str:
 
 def datatype_of(array: Array) -> str:
     """Return OIP's name of an output's dtype; text and objects are BYTES."""
-    return DATATYPES.get(array.dtype.name, "BYTES")
+    return _OF_DTYPE.get(array.dtype, "BYTES")
 
 
 def checked_shape(value: Any, spec: TensorSpec, where: str) -> tuple[int, ...]:
@@ -103,6 +105,9 @@ def from_binary(data: memoryview, spec: TensorSpec, shape: tuple[int, ...], wher
             f"{where}.parameters.binary_data_size must be {needed} for shape {list(shape)} of"
             f" {datatype(spec)}, got {len(data)}.",
         )
+    if spec.dtype == "bool":  # any byte but 0 is true; numpy's own bools may only be 0 and 1
+        truths: Array = np.frombuffer(data, dtype=np.uint8) != 0
+        return truths.reshape(shape)
     # A copy: the body's bytes are read-only, and aligned only by luck behind a JSON header.
     return np.frombuffer(data, dtype=dtype).astype(spec.numpy_dtype).reshape(shape)
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from scanflow_serve.policies.schema import Auth
+from scanflow_serve.serving.http import openapi_bodies as bodies
 from scanflow_serve.serving.http import openapi_schemas as schemas
 from scanflow_serve.serving.http.compression import ACCEPTED as ENCODINGS
 from scanflow_serve.serving.http.site import Site
@@ -114,10 +115,10 @@ def _json(schema: Json) -> Json:
 
 def _predict(site: Site) -> Json:
     signature = site.main().signature
-    contents = _json(schemas.predict_body(signature, site.max_rows))
-    contents["text/csv"] = {"schema": {"type": "string"}}
+    contents = _json(bodies.predict_body(signature, site.max_rows))
+    contents["text/csv"] = {"schema": bodies.csv_body(signature, header=False)}
     contents["application/x-npy"] = {"schema": schemas.BINARY}
-    if site.image is not None:
+    if site.images is not None:
         contents["image/png"] = {"schema": schemas.BINARY}
         contents["image/jpeg"] = {"schema": schemas.BINARY}
     return operation(
@@ -132,8 +133,8 @@ def _predict(site: Site) -> Json:
 
 def _invocations(site: Site) -> Json:
     signature = site.main().signature
-    contents = _json(schemas.invocations_body(signature, site.max_rows))
-    contents["text/csv"] = {"schema": {"type": "string"}}
+    contents = _json(bodies.invocations_body(signature, site.max_rows))
+    contents["text/csv"] = {"schema": bodies.csv_body(signature, header=True)}
     return operation(
         "/invocations",
         "Predict, MLflow's scoring protocol",
@@ -161,12 +162,12 @@ class _Oip:
             schemas.path_parameter("model", same),
             schemas.path_parameter("version", versions),
         )
-        self.inferring = (schemas.path_parameter("model", alike), *schemas.REQUEST_HEADERS)
-        self.inferring_pinned = (*self.pinned, *schemas.REQUEST_HEADERS)
-        self.body = {
-            "required": True,
-            "content": _json(schemas.infer_body(main.signature, site.max_rows)),
-        }
+        headers = (*schemas.REQUEST_HEADERS, schemas.BINARY_HEADER)
+        self.inferring = (schemas.path_parameter("model", alike), *headers)
+        self.inferring_pinned = (*self.pinned, *headers)
+        content = _json(bodies.infer_body(main.signature, site.max_rows))
+        content["application/json"]["example"] = bodies.infer_example(main.signature)
+        self.body = {"required": True, "content": content}
 
     def paths(self) -> Json:
         """Return path -> method -> operation."""

@@ -1,14 +1,10 @@
-"""JSON Schemas of bodies: the fixed ones, and those that a model's signature gives."""
+"""JSON Schemas and parameters that are the same for every policy."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
-from scanflow_serve.runtime.tensors import Signature, TensorSpec
-from scanflow_serve.serving.http.oip_tensors import DATATYPES, datatype
+from scanflow_serve.serving.http.oip_tensors import DATATYPES
 
 Json = dict[str, Any]
 
@@ -60,6 +56,14 @@ REQUEST_HEADERS: tuple[Json, ...] = (
     },
 )
 
+BINARY_HEADER: Json = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "description": "Bytes of JSON before the binary tensors; 0: the body is the only input's bytes."
+    " Without it all of the body is JSON.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
 _TENSOR = record(
     {
         "name": TEXT,
@@ -98,7 +102,12 @@ COMPONENTS: Json = {
             "latency_ms": {"type": "number", "minimum": 0},
         }
     ),
-    "Invocation": record({"predictions": {"type": ["array", "object"]}}),
+    "Invocation": record(
+        {
+            "predictions": {"type": ["array", "object"]},
+            "scanflow_prediction_ids": items(TEXT) | {"description": "One a row; for /feedback."},
+        }
+    ),
     "ServerMetadata": record({"name": TEXT, "version": TEXT, "extensions": items(TEXT)}),
     "Health": record(
         {"live": {"type": "boolean"}, "ready": {"type": "boolean"}, "error": TEXT},
@@ -166,101 +175,3 @@ COMPONENTS: Json = {
     "PolicyText": record({"name": TEXT, "file": TEXT, "digest": TEXT, "text": TEXT}),
 }
 INDEX_BODY = record({"ready": {"type": "boolean"}}, optional=("ready",))
-
-
-def element(dtype: str) -> Json:
-    """Return the schema of one element of a tensor."""
-    if dtype == "str":
-        return TEXT
-    if dtype == "bool":
-        return {"type": "boolean"}
-    if dtype.startswith("float"):
-        most = float(np.finfo(dtype).max)
-        return {"type": "number", "minimum": -most, "maximum": most}
-    info = np.iinfo(dtype)
-    return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
-
-
-def rows_of(spec: TensorSpec, max_rows: int) -> Json:
-    """Return the schema of an input with its batch dimension, as nested lists."""
-    schema = element(spec.dtype)
-    for size in reversed(spec.shape[1:]):
-        schema = items(schema) | (
-            {"minItems": 1} if size is None else {"minItems": size, "maxItems": size}
-        )
-    return items(schema) | {"minItems": 1, "maxItems": max_rows} if spec.shape else schema
-
-
-def by_name(signature: Signature, max_rows: int) -> Json:
-    """Return the schema of name -> array; of one row where the inputs' rows must agree."""
-    most = max_rows if len(signature.inputs) == 1 else 1
-    members = {spec.name: rows_of(spec, most) for spec in signature.inputs}
-    return record(members, closed=True)
-
-
-def inputs_of(signature: Signature, max_rows: int) -> Json:
-    """Return the schema of ``inputs``: an array for an only input, or name -> array."""
-    named = by_name(signature, max_rows)
-    if len(signature.inputs) != 1:
-        return named
-    return {"anyOf": [rows_of(signature.inputs[0], max_rows), named]}
-
-
-def predict_body(signature: Signature, max_rows: int) -> Json:
-    """Return the schema of /predict's JSON."""
-    return record({"inputs": inputs_of(signature, max_rows)}, closed=True)
-
-
-def invocations_body(signature: Signature, max_rows: int) -> Json:
-    """Return the schema of /invocations' JSON: exactly one of MLflow's four forms."""
-    forms = [record({"inputs": inputs_of(signature, max_rows)}, closed=True)]
-    if len(signature.inputs) == 1:
-        spec = signature.inputs[0]
-        forms.append(record({"instances": rows_of(spec, max_rows)}, closed=True))
-        width = math.prod(n or 1 for n in spec.shape[1:])
-        row = items(element(spec.dtype)) | {"minItems": width, "maxItems": width}
-        rows = items(row) | {"minItems": 1, "maxItems": max_rows}
-        forms.append(record({"dataframe_split": record({"data": rows}, closed=True)}, closed=True))
-    return {"anyOf": forms}
-
-
-def infer_body(signature: Signature, max_rows: int) -> Json:
-    """Return the schema of an OIP request; more rows than one need more ``data``."""
-    del max_rows
-    tensors = [_infer_input(spec) for spec in signature.inputs]
-    parameters: Json = {
-        "type": "object",
-        "properties": {
-            "timeout": COUNT | {"description": "µs"},
-            "binary_data_output": {"type": "boolean"},
-        },
-    }
-    output = record({"name": {"enum": [spec.name for spec in signature.outputs]}})
-    return record(
-        {
-            "id": TEXT,
-            "parameters": parameters,
-            "inputs": {
-                "type": "array",
-                "prefixItems": tensors,
-                "items": False,
-                "minItems": len(tensors),
-            },
-            "outputs": items(output) | {"maxItems": 1},
-        },
-        optional=("id", "parameters", "outputs"),
-    )
-
-
-def _infer_input(spec: TensorSpec) -> Json:
-    """Return the schema of one input; of one row, whose element count JSON Schema can state."""
-    row = [1, *(n or 1 for n in spec.shape[1:])]
-    count = math.prod(row)
-    return record(
-        {
-            "name": {"const": spec.name},
-            "datatype": {"const": datatype(spec)},
-            "shape": {"const": row} if None not in spec.shape[1:] else items(COUNT),
-            "data": items(element(spec.dtype)) | {"minItems": count, "maxItems": count},
-        }
-    )

@@ -10,7 +10,7 @@ from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.runtime.tensors import Array, Tensors
 from scanflow_serve.serving.http.exchange import Exchange, Reply, json_reply, parse_json, shown
-from scanflow_serve.serving.http.images import FORMATS, image_input
+from scanflow_serve.serving.http.images import FORMATS, UNSET
 from scanflow_serve.serving.http.inputs import (
     Batch,
     batch,
@@ -65,7 +65,9 @@ def read(body: bytes, media_type: str, served: Served, site: Site) -> Batch:
     if media_type == "text/csv":
         return batch_of_table(csv_table(body, signature, header=None), signature, site.max_rows)
     if media_type in FORMATS:
-        return Batch(image_input(body, media_type, site.image, signature), 1, batched=False)
+        if site.images is None:
+            raise RequestError(415, UNSET)
+        return Batch(site.images.read(body, media_type), 1, batched=False)
     raise RequestError(
         415, f"Content-Type must be one of {', '.join(ACCEPTED)}, got {shown(media_type)}."
     )
@@ -79,7 +81,7 @@ def prediction(served: Served, response: Response, *, batched: bool) -> dict[str
     if not batched:
         ids = ids[0]
         labels = None if labels is None else labels[0]
-        outputs = {name: array[0].tolist() for name, array in response.outputs.items()}
+        outputs = {name: json_value(array)[0] for name, array in response.outputs.items()}
     return {
         "id": ids,
         "label": labels,

@@ -55,6 +55,8 @@ def refusal(path: str, error: RequestError) -> Reply:
     headers: Headers = []
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="scanflow"'))
+    if error.status == 408:
+        headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9; frees the socket as well
     return problem(
         path, error.status, error.detail, retry_after_s=error.retry_after_s, headers=headers
     )

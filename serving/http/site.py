@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from scanflow_serve.policies.schema import Image
 from scanflow_serve.runtime.requests import Prefer, Request, Response
 from scanflow_serve.runtime.tensors import Tensors
 from scanflow_serve.serving.http.exchange import Exchange, Headers, Reply
+from scanflow_serve.serving.http.images import ImageReader
 from scanflow_serve.serving.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -22,20 +22,20 @@ MOST_IDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One loaded policy, as HTTP sees it."""
+    """One loaded policy, as HTTP sees it.
+
+    Attributes:
+        images: Reads image bodies; None if the policy doesn't say how.
+    """
 
     engine: Engine
     metrics: Metrics
+    images: ImageReader | None = None
 
     @property
     def max_rows(self) -> int:
         """Return the most rows that one request may have."""
         return self.engine.policy_file.policy.serve.limits.max_rows
-
-    @property
-    def image(self) -> Image | None:
-        """Return how image bodies become inputs, None if the policy doesn't say."""
-        return self.engine.policy_file.policy.serve.image
 
     def main(self) -> Served:
         """Return what answers to the policy's name."""
@@ -74,6 +74,26 @@ class Site:
             raise
         self.metrics.inference(served.name, rows, response, time.perf_counter() - started)
         return response
+
+
+def open_site(engine: Engine, metrics: Metrics) -> Site:
+    """Return the site of a loaded engine.
+
+    Raises:
+        UsageError: The policy's ``serve.image`` does not give what the model takes.
+    """
+    return Site(engine, metrics, image_reader(engine))
+
+
+def image_reader(engine: Engine) -> ImageReader | None:
+    """Return what reads image bodies, None if the policy doesn't say how.
+
+    Raises:
+        UsageError: The policy's ``serve.image`` does not give what the model takes.
+    """
+    policy = engine.policy_file.policy
+    image = policy.serve.image
+    return None if image is None else ImageReader(image, engine.served(policy.name).signature)
 
 
 Handler: TypeAlias = Callable[[Site, Exchange], Awaitable[Reply]]

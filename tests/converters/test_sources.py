@@ -146,6 +146,22 @@ def test_file_that_is_not_onnx_is_refused(policy_file: PolicyFile) -> None:
         ingest("net", model(), policy_file)
 
 
+def test_file_nested_deeper_than_python_goes_is_refused(policy_file: PolicyFile) -> None:
+    def message(field: int, body: bytes) -> bytes:
+        size, length = len(body), bytearray()
+        while size > 0x7F:
+            length.append(size & 0x7F | 0x80)
+            size >>= 7
+        return bytes([field << 3 | 2]) + bytes(length) + bytes([size]) + body
+
+    graph = b""
+    for _ in range(1000):  # a node with an attribute with a graph
+        graph = message(1, message(5, message(6, graph)))
+    (policy_file.folder / "models/net.onnx").write_bytes(message(7, graph))
+    with pytest.raises(ArtifactError, match=r"must be an ONNX file.*recursion.*Export or copy"):
+        ingest("net", model(), policy_file)
+
+
 def test_operator_that_no_backend_has_is_named(policy_file: PolicyFile) -> None:
     node = helper.make_node("Frobnicate", ["x"], ["y"])
     of = ("float32", ["n", 3])
@@ -222,4 +238,15 @@ def test_openvino_ir_is_served_as_it_stands(policy_file: PolicyFile) -> None:
     assert session.run({"x": np.ones((2, 4), np.float32)})["logits"].shape == (2, 3)
     target.with_suffix(".bin").unlink()
     with pytest.raises(ArtifactError, match=r"net\.bin: must hold the weights of net\.xml"):
+        ingest("net", model("models/net.xml"), policy_file)
+
+
+@pytest.mark.skipif(not registry.installed("openvino"), reason="openvino is not installed")
+def test_linked_weights_of_an_ir_may_not_leave_the_folder(policy_file: PolicyFile) -> None:
+    models = policy_file.folder / "models"
+    (models / "net.xml").write_text("<net/>")
+    elsewhere = policy_file.folder.parent / "net.bin"
+    elsewhere.write_bytes(b"weights")
+    (models / "net.bin").symlink_to(elsewhere)
+    with pytest.raises(ArtifactError, match=r"external data must stay in .*models, got 'net\.bin'"):
         ingest("net", model("models/net.xml"), policy_file)

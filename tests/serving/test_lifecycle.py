@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from live_server import CONSOLE_SCRIPT, Server, is_ready, wait_until
+from live_server import CONSOLE_SCRIPT, Server, announced, is_ready, running, wait_until
 
 pytestmark = pytest.mark.slow
 Serve = Callable[..., AbstractContextManager[Server]]
@@ -64,7 +64,7 @@ def test_server_predicts_and_ends_with_0_when_asked(
         assert live.get("/plan")["policy"] == "digits"
         live.process.terminate()
         assert live.process.wait(timeout=60) == 0
-        assert "Chosen: " in live.log.read_text()
+        assert "digits-cnn on onnxruntime in fp32" in live.log.read_text()
         assert f"{live.url}/predict" in live.log.read_text()
 
 
@@ -130,6 +130,74 @@ def test_killed_worker_is_replaced_and_serves(
         assert len(live.predict(row)["label"]) == 1
         assert live.workers() != [worker]
         assert "the worker died (-9); starting another" in live.log.read_text()
+
+
+def test_server_that_can_no_longer_load_its_plan_says_why_and_ends(
+    contract: Path, server: Serve
+) -> None:
+    with server(policy_of(contract, "bentoml")) as live:
+        (worker,) = live.workers()
+        (live.state / "plan.json").write_text("not a plan")
+        worker.kill()
+        assert live.process.wait(timeout=120) == 1
+        log = live.log.read_text()
+        assert f"scanflow-serve: {live.state / 'plan.json'}: must be JSON" in log
+        assert "before it was ready; giving up" in log
+        assert "Traceback" not in log
+
+
+def test_worker_that_was_started_early_ends_with_a_run_that_failed(
+    contract: Path, server: Serve, shared_cache: dict[str, str]
+) -> None:
+    policy = policy_of(contract, "bentoml")
+    with server(policy) as live:
+        live.process.terminate()
+        live.process.wait(timeout=60)
+    elsewhere = "- {when: host.kind == 'no such kind', run: classify}"
+    policy.write_text(policy.read_text().replace("- run: classify", elsewhere))
+    before = {process.pid for process in psutil.process_iter()}
+    done = subprocess.run(
+        [CONSOLE_SCRIPT, "run", policy, "--port", "0", "--state", live.state],
+        env=os.environ | shared_cache,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the `when` of one target must hold on this host" in done.stderr
+    mine = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.pid not in before and str(live.state) in " ".join(process.info["cmdline"] or [])
+    ]
+    assert not psutil.wait_procs(mine, timeout=5)[1]
+
+
+def test_quickstart_is_served_by_one_command(
+    tmp_path: Path, shared_cache: dict[str, str], row: list[list[float]]
+) -> None:
+    command = [str(CONSOLE_SCRIPT), "quickstart", "mine", "--port", "0"]
+    with running(command, tmp_path / "logs", shared_cache, cwd=tmp_path) as process:
+        log = tmp_path / "logs" / "log"
+
+        def announced_url() -> str:
+            states = list((tmp_path / "mine" / "state").glob("*/server.json"))
+            return announced(process, states[0].parent) if states else ""
+
+        url = wait_until(announced_url, process, log)
+        wait_until(lambda: is_ready(url), process, log)
+        live = Server(url, process, tmp_path / "mine" / "state", log)
+        assert len(live.predict(row)["label"]) == 1
+
+
+def test_policy_file_as_the_command_means_run(contract: Path, shared_cache: dict[str, str]) -> None:
+    policy = policy_of(contract, "uvicorn")
+    state = contract / "state"
+    command = [str(CONSOLE_SCRIPT), str(policy), "--port", "0", "--state", str(state)]
+    with running(command, state, shared_cache) as process:
+        url = wait_until(lambda: announced(process, state), process, state / "log")
+        wait_until(lambda: is_ready(url), process, state / "log")
 
 
 def refused(policy: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

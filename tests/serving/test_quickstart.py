@@ -88,7 +88,7 @@ def test_images_read_as_their_names_say(digit: int) -> None:
 
 @pytest.mark.slow
 def test_retraining_gives_the_recorded_accuracies(tmp_path: Path) -> None:
-    pytest.importorskip("skl2onnx", reason="extra quickstart")
+    pytest.importorskip("sklearn", reason="extra quickstart")
     command = [sys.executable, "-m", "scanflow_serve.serving.quickstart.train"]
     subprocess.run([*command, "--folder", str(tmp_path)], check=True, capture_output=True)
     again = json.loads((tmp_path / "manifest.json").read_text())

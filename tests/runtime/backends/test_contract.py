@@ -256,12 +256,48 @@ def test_other_files_are_refused_with_their_path(backend: Backend, tmp_path: Pat
             backend.signature(str(tmp_path / name))
 
 
-def test_unsupported_operator_is_named(backend: Backend, tmp_path: Path) -> None:
+LACKING = {"onnxruntime": r"Frobnicate \(node 'frob1'\)", "openvino": "Frobnicate"}
+UNFIT = {
+    "onnxruntime": r"Node \(mm1\) Op \(MatMul\) .*Incompatible dimensions",
+    "openvino": r"MatMul \(output 'y'\): Incompatible MatMul matrix dimension\.",
+}
+
+
+def test_operator_that_a_backend_lacks_is_named_in_one_sentence(
+    backend: Backend, tmp_path: Path
+) -> None:
     node = helper.make_node("Frobnicate", ["x"], ["y"], name="frob1")
     of = ("float32", ["n", 3])
     path = tiny_models.write(tmp_path / "frob.onnx", [node], {"x": of}, {"y": of})
-    with pytest.raises(ArtifactError, match=r"frob\.onnx: .*Frobnicate"):
+    says = rf"frob\.onnx: \w+ can't load it: it lacks the operator {LACKING[backend.name]}\.$"
+    with pytest.raises(ArtifactError, match=says):
         backend.signature(str(path))
+
+
+def test_operator_of_another_domain_that_a_backend_lacks_is_named(
+    backend: Backend, tmp_path: Path
+) -> None:
+    node = helper.make_node("Frob", ["x"], ["y"], domain="ai.onnx.ml")
+    of = ("float32", ["n", 3])
+    path = tiny_models.write(tmp_path / "frob.onnx", [node], {"x": of}, {"y": of})
+    with pytest.raises(
+        (ArtifactError, BackendError), match=r"lacks the operator ai.onnx.ml.Frob\b"
+    ):
+        backend.signature(str(path))
+
+
+def test_node_that_can_not_be_loaded_is_named_in_one_line(backend: Backend, tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="mm1")
+    x, y = {"x": ("float32", ["n", 3])}, {"y": ("float32", ["n", 2])}
+    weights = {"w": np.ones((7, 2), np.float32)}
+    path = tiny_models.write(tmp_path / "mm.onnx", [node], x, y, weights)
+    with pytest.raises(ArtifactError, match=UNFIT[backend.name]) as caught:
+        backend.signature(str(path))
+    text = str(caught.value).replace(str(path), "")
+    assert "\n" not in text
+    assert len(text) <= 300
+    assert ".cpp" not in text
+    assert ".hpp" not in text
 
 
 def test_map_output_says_how_to_export_without_it(tmp_path: Path) -> None:

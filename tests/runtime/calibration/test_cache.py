@@ -78,8 +78,8 @@ def test_key_does_not_depend_on_names_that_change_no_figure(
     policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, Artifact]
 ) -> None:
     one, other = policy_of(name="one"), policy_of(name="other", description="the same")
-    assert cache_key(one, host, CANDIDATE, artifacts) == cache_key(
-        other, host, CANDIDATE, artifacts
+    assert cache_key(one, host, CANDIDATE, artifacts, {}) == cache_key(
+        other, host, CANDIDATE, artifacts, {}
     )
 
 
@@ -106,8 +106,8 @@ def test_key_depends_on_what_is_measured(
     artifacts: Mapping[str, Artifact],
     keys: dict[str, object],
 ) -> None:
-    before = cache_key(policy_of(), host, CANDIDATE, artifacts)
-    assert cache_key(policy_of(**keys), host, CANDIDATE, artifacts) != before
+    before = cache_key(policy_of(), host, CANDIDATE, artifacts, {})
+    assert cache_key(policy_of(**keys), host, CANDIDATE, artifacts, {}) != before
 
 
 def test_key_depends_on_host_artifact_candidate_and_tools(
@@ -120,13 +120,13 @@ def test_key_depends_on_host_artifact_candidate_and_tools(
     changed = {name: replace(item, id="other") for name, item in artifacts.items()}
     threads = Candidate("classify", (replace(CANDIDATE.variants[0], threads=2),))
     keys = [
-        cache_key(policy_file, host, CANDIDATE, artifacts),
-        cache_key(policy_file, replace(host, cpu=Cpu(cores=1)), CANDIDATE, artifacts),
-        cache_key(policy_file, host, CANDIDATE, changed),
-        cache_key(policy_file, host, threads, artifacts),
+        cache_key(policy_file, host, CANDIDATE, artifacts, {}),
+        cache_key(policy_file, replace(host, cpu=Cpu(cores=1)), CANDIDATE, artifacts, {}),
+        cache_key(policy_file, host, CANDIDATE, changed, {}),
+        cache_key(policy_file, host, threads, artifacts, {}),
     ]
-    monkeypatch.setattr(module, "_version", lambda name: "99")
-    keys.append(cache_key(policy_file, host, CANDIDATE, artifacts))
+    monkeypatch.setattr(module.registry, "version", lambda *names: "99")
+    keys.append(cache_key(policy_file, host, CANDIDATE, artifacts, {}))
     assert len(set(keys)) == len(keys)
 
 
@@ -137,7 +137,7 @@ def test_key_depends_on_data_and_code(
     keys = []
     for name, data in (("steps.py", b"1"), ("steps.py", b"2"), ("data/digits-validation.npz", b"")):
         (policy_file.folder / name).write_bytes(data)
-        keys.append(cache_key(policy_file, host, CANDIDATE, artifacts))
+        keys.append(cache_key(policy_file, host, CANDIDATE, artifacts, {}))
     assert len(set(keys)) == 3
 
 
@@ -145,6 +145,6 @@ def test_key_depends_on_code_only_where_a_step_calls_some(
     policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, Artifact]
 ) -> None:
     policy_file = policy_of()
-    before = cache_key(policy_file, host, CANDIDATE, artifacts)
+    before = cache_key(policy_file, host, CANDIDATE, artifacts, {})
     (policy_file.folder / "client.py").write_text("1")
-    assert cache_key(policy_file, host, CANDIDATE, artifacts) == before
+    assert cache_key(policy_file, host, CANDIDATE, artifacts, {}) == before

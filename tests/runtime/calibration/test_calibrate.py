@@ -8,16 +8,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import tiny_models
 
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime.artifacts import Artifact
+from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.calibration import calibrate as module
 from scanflow_serve.runtime.calibration.calibrate import Calibration, calibrate
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurement
+from scanflow_serve.runtime.tensors import OutputKind
 from scanflow_serve.runtime.variants import Candidate, Variant
 
+CONTRACT = Path(__file__).parents[2] / "contract"
 PolicyOf = Callable[..., PolicyFile]
 
 
@@ -42,6 +47,7 @@ class Bench:
         budget_s: float = 60.0,
         recalibrate: bool = False,
         timeout_s: float | None = None,
+        kinds: Mapping[str, OutputKind] | None = None,
     ) -> Calibration:
         return calibrate(
             policy_file,
@@ -51,6 +57,7 @@ class Bench:
             budget_s=budget_s,
             recalibrate=recalibrate,
             timeout_s=timeout_s,
+            kinds=kinds,
         )
 
 
@@ -160,6 +167,46 @@ def test_declared_accuracy_stands_in_for_a_measured_one(bench: Bench, policy_of:
     assert not measured.declared
 
 
+def test_output_that_can_not_be_told_leaves_the_reason_in_place_of_an_accuracy(
+    bench: Bench, policy_of: PolicyOf
+) -> None:
+    path = policy_of().folder / "models" / "two.onnx"
+    model = onnx.load(CONTRACT / "models" / "digits-mlp.onnx")
+    model.graph.node.append(onnx.helper.make_node("Neg", ["logits"], ["scores"]))
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["n", 10])
+    )
+    onnx.save(model, path)
+    bench.artifacts["two"] = tiny_models.artifact(path, registry.backend("onnxruntime"))
+    for output, accuracy in ((None, None), ("logits", pytest.approx(0.970, abs=0.001))):
+        section = {"source": "models/two.onnx"} | ({"output": output} if output else {})
+        steps = [{"model": "two"}]
+        policy_file = policy_of(models={"two": section}, workflows={"classify": {"steps": steps}})
+        figures = only(bench(policy_file, of("two")))
+        assert figures.accuracy == accuracy
+        assert ("Name the one that classifies with `output:`" in figures.unscored) is (
+            output is None
+        )
+
+
+def test_slot_of_mixed_kinds_is_measured_as_it_is_served(bench: Bench, policy_of: PolicyOf) -> None:
+    linear = CONTRACT / "models" / "digits-linear.onnx"
+    bench.artifacts["digits-linear"] = tiny_models.artifact(linear, registry.backend("onnxruntime"))
+    models = {name: {"source": f"models/{name}.onnx"} for name in ("digits-linear", "digits-mlp")}
+    policy_file = policy_of(
+        models=models, workflows={"classify": {"steps": [{"model": list(models)}]}}
+    )
+    mlp = of("digits-mlp")
+    apart = bench(policy_file, mlp)
+    assert only(apart).kind == "logits"
+    kinds = {"digits-linear": "probabilities", "digits-mlp": "logits"}
+    served = bench(policy_file, mlp, kinds=kinds)
+    assert only(served).kind == "probabilities"
+    (output,) = served.outputs[mlp.id].values()
+    np.testing.assert_allclose(output.sum(axis=1), 1, atol=1e-5)
+    assert only(served).accuracy == only(apart).accuracy
+
+
 def test_single_model_is_measured_too(bench: Bench, policy_of: PolicyOf) -> None:
     figures = only(bench(policy_of(), of("digits-cnn", run="model:digits-cnn")))
     assert figures.accuracy == pytest.approx(0.990, abs=0.001)
@@ -241,6 +288,19 @@ def test_variant_that_the_backend_refuses_is_unsupported_and_remembered(
         assert outcome.refused[candidate.id].code == "unsupported"
         assert "'bf16'" in outcome.refused[candidate.id].reason
     assert bench.children == 1
+
+
+@pytest.mark.parametrize(("backend", "device"), [("onnxruntime", "CUDA"), ("openvino", "GPU.1")])
+def test_device_that_the_library_does_not_find_is_refused_and_calibration_goes_on(
+    bench: Bench, policy_of: PolicyOf, backend: str, device: str
+) -> None:
+    absent = Candidate("classify", (Variant("digits-mlp", backend, "fp32", device=device),))
+    outcome = bench(policy_of(), absent, of("digits-mlp"))
+    assert outcome.refused[absent.id].code == "failed"  # tried again: a driver may come
+    assert re.search(
+        rf"must be one of CPU.*, got '{device}'. Install the ", outcome.refused[absent.id].reason
+    )
+    assert list(outcome.measured) == [of("digits-mlp").id]
 
 
 def test_spent_budget_refuses_what_is_left_and_says_what_to_do(

@@ -120,3 +120,10 @@ def test_bad_recording_is_a_usage_error(text: str, match: str, tmp_path: Path) -
 def test_missing_recording_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.json: must be readable, got 'No such file"):
         load_profile(tmp_path / "none.json")
+
+
+def test_whole_number_of_cores_is_the_same_host_as_an_int_and_as_a_float() -> None:
+    whole = dataclasses.replace(HOST_PROFILE, cpu=Cpu(cores=2))
+    assert whole.fingerprint == HOST_PROFILE.fingerprint
+    assert whole.fingerprint == HostProfile.from_json(whole.to_json()).fingerprint
+    assert whole.fingerprint != dataclasses.replace(whole, cpu=Cpu(cores=3)).fingerprint

@@ -134,7 +134,9 @@ class Client:
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, client=("10.0.0.7", 4711))
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost:3000"
+            ) as client:
                 return await client.request(method, path, **options)
 
         return self._runner.run(send())

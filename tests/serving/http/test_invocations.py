@@ -40,13 +40,13 @@ def test_the_four_forms_give_the_same_answer(serve, row):
     ]
     for form in forms:
         reply = client.post("/invocations", json=form)
-        assert reply.json() == {"predictions": [row[:10]]}, form
+        assert reply.json()["predictions"] == [row[:10]], form
 
 
 def test_csv_has_a_header(serve, row):
     text = ",".join(f"p{i}" for i in range(64)) + "\n" + ",".join(map(str, row)) + "\n"
     reply = serve().post("/invocations", content=text, headers={"content-type": "text/csv"})
-    assert reply.json() == {"predictions": [row[:10]]}
+    assert reply.json()["predictions"] == [row[:10]]
 
 
 def test_columns_find_their_inputs_by_name(flowers):
@@ -58,7 +58,7 @@ def test_columns_find_their_inputs_by_name(flowers):
         flowers.post("/invocations", json={"dataframe_records": records}),
         flowers.post("/invocations", content=csv, headers={"content-type": "text/csv"}),
     ]
-    assert [reply.json() for reply in replies] == [{"predictions": [7.5]}] * 3
+    assert [reply.json()["predictions"] for reply in replies] == [[7.5]] * 3
 
 
 def test_several_outputs_go_by_name(serve, row):
@@ -66,7 +66,7 @@ def test_several_outputs_go_by_name(serve, row):
         run=lambda inputs: {"a": inputs["pixels"][:, :1], "b": inputs["pixels"][:, 3]}, output=None
     )
     reply = client.post("/invocations", json={"inputs": [row]})
-    assert reply.json() == {"predictions": {"a": [[0.0]], "b": [5.0]}}
+    assert reply.json()["predictions"] == {"a": [[0.0]], "b": [5.0]}
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,10 @@ def test_ping_and_version_are_mlflows(serve):
     client = serve()
     assert client.get("/ping").content == b"\n"
     assert client.get("/version").text.count(".") == 2
+
+
+def test_every_row_has_its_id_though_the_header_has_only_the_first(serve, row):
+    reply = serve().post("/invocations", json={"inputs": [row] * 70})
+    ids = reply.json()["scanflow_prediction_ids"]
+    assert len(set(ids)) == 70
+    assert reply.headers["scanflow-prediction-id"].split(",") == [*ids[:64], "+6"]

@@ -244,7 +244,7 @@ def test_the_tighter_of_timeout_and_deadline_header_counts(serve, row):
         ),
         (
             {"inputs": [tensor([1] * 64)], "parameters": {"timeout": "1"}},
-            "parameters.timeout must be an integer >= 0",
+            "parameters.timeout must be 0 to 9007199254740992 µs, got '1'",
         ),
         (
             {
@@ -307,3 +307,13 @@ def test_statistics_count_rows_and_calls(serve, row):
         )
         assert entry["inference_stats"]["compute_infer"] == {"count": 2, "ns": 1_000_000}
         assert [batch["batch_size"] for batch in entry["batch_stats"]] == [1, 2]
+
+
+def test_any_byte_but_zero_is_true_in_a_binary_bool(serve):
+    signature = Signature(
+        (TensorSpec("flag", "bool", (None,)),), (TensorSpec("same", "bool", (None,)),)
+    )
+    client = serve(signature=signature, run=lambda i: {"same": i["flag"]}, output=None)
+    headers = {"inference-header-content-length": "0"}
+    reply = client.post("/v2/models/digits/infer", content=b"\0\1\7\xff", headers=headers)
+    assert reply.content.endswith(b"\0\1\1\1")

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from scanflow_serve.serving.http.oip_infer import LENGTH
 from scanflow_serve.serving.http.routes import ROUTES, Router
 from scanflow_serve.serving.keys import new_key
 
@@ -42,9 +43,22 @@ def test_the_page_lists_every_route_and_loads_nothing(serve):
     page = serve().get("/docs")
     for route in ROUTES:
         assert f"{route.method} {route.template}</code>" in page.text
-    assert "http://" not in page.text.replace("http://test", "")
+    assert "http://" not in page.text
     assert "<script" not in page.text
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_the_example_of_an_inference_has_two_rows_and_is_answered(serve):
+    client = serve()
+    described = client.get("/openapi.json").json()["paths"]
+    for path in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
+        operation = described[path]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        at = path.replace("{model}", "digits").replace("{version}", "1")
+        reply = client.post(at, json=example)
+        assert reply.json()["outputs"][0]["shape"] == [2, 10]
+        headers = {p["name"].lower() for p in operation["parameters"] if p["in"] == "header"}
+        assert LENGTH.decode() in headers
 
 
 @pytest.mark.parametrize(

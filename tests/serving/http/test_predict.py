@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.runtime.tensors import Signature, TensorSpec
 
 PAIR = Signature(
@@ -303,21 +304,70 @@ def test_an_image_of_another_size_is_resized_where_the_policy_says_so(serve):
     assert reply.status_code == 200
 
 
+def pictured(dtype, *shape):
+    """Return a signature with one input of that row shape."""
+    return Signature(
+        (TensorSpec("x", dtype, (None, *shape)),), (TensorSpec("y", "float32", (None, 1)),)
+    )
+
+
+def section(mode, layout, more=""):
+    return f"serve: {{image: {{mode: {mode}, width: 8, height: 6, layout: {layout}{more}}}}}"
+
+
 @pytest.mark.parametrize(
-    ("layout", "shape"), [("NCHW", (1, 3, 8, 8)), ("NHWC", (1, 8, 8, 3)), ("NHW", None)]
+    ("mode", "layout", "shape"),
+    [
+        ("RGB", "NCHW", (3, 6, 8)),
+        ("RGB", "NCHW", (3, None, None)),
+        ("RGB", "NHWC", (6, 8, 3)),
+        ("RGB", "flat", (144,)),
+        ("L", "NCHW", (1, 6, 8)),
+        ("L", "NHW", (6, 8)),
+    ],
 )
-def test_a_layout_that_gives_another_shape_is_422(serve, layout, shape):
-    signature = Signature(
-        (TensorSpec("x", "float32", (None, *(shape or (0, 3, 8, 8))[1:])),),
-        (TensorSpec("y", "float32", (None, 1)),),
-    )
-    section = f"serve: {{image: {{mode: RGB, width: 8, height: 8, layout: {layout}}}}}"
+def test_an_image_is_laid_out_as_the_policy_says(serve, mode, layout, shape):
     client = serve(
-        section, signature=signature, run=lambda i: {"y": i["x"].reshape(1, -1)[:, :1]}, output=None
+        section(mode, layout),
+        signature=pictured("uint8", *shape),
+        run=lambda inputs: {"y": inputs["x"].reshape(1, -1)[:, :1].astype(np.float32)},
+        output=None,
     )
-    reply = client.post("/predict", content=picture("RGB"), headers={"content-type": "image/png"})
-    assert reply.status_code == (200 if shape else 422)
-    if shape:
-        assert client.engine.requests[0].inputs["x"].shape == shape
-    else:
-        assert "Change its mode, width, height or layout" in reply.json()["detail"]
+    reply = client.post(
+        "/predict", content=picture(mode, (8, 6)), headers={"content-type": "image/png"}
+    )
+    assert reply.status_code == 200
+    sent = client.engine.requests[0].inputs["x"]
+    assert all(n in (None, m) for n, m in zip(shape, sent.shape[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("image", "signature", "says"),
+    [
+        (
+            section("RGB", "NCHW"),
+            pictured("float32", 3, 8, 6),
+            r"serve\.image: must give a row of input 'x' its shape \[3, 8, 6\], got \[3, 6, 8\]",
+        ),
+        (section("L", "flat"), pictured("float32", 64), r"its shape \[64\], got \[48\]"),
+        (
+            section("RGB", "NHW"),
+            pictured("float32", 6, 8),
+            r"serve\.image\.layout: must be NCHW, NHWC or flat for mode RGB, got NHW",
+        ),
+        (section("L", "flat"), pictured("str", 48), r"an input of numbers, got 'x' of str"),
+        (
+            section("L", "flat", ", input: y"),
+            pictured("float32", 48),
+            r"serve\.image\.input: must be 'x', the only input, got 'y'",
+        ),
+        (
+            section("L", "flat"),
+            Signature(pictured("float32", 48).inputs * 2, ()),
+            r"a model with one input, got \['x', 'x'\]",
+        ),
+    ],
+)
+def test_a_server_whose_images_can_not_fit_does_not_start(serve, image, signature, says):
+    with pytest.raises(UsageError, match=says):
+        serve(image, signature=signature)
