@@ -23,13 +23,24 @@ NATIVE = {
     "fp16": ("asimdhp", "fphp"),
 }
 
+# What no backend makes of a file as it loads it.
+CONVERTED = ("int8",)
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a model's file holds: its format, and the precision of its weights."""
+    """What there is of a model.
+
+    Attributes:
+        format: Of the source's own form.
+        precision: Of its weights.
+        converted: (backend, precision) -> None where it was converted for that, or why not;
+            None where it is not known yet, so that anything may come.
+    """
 
     format: str = "onnx"
     precision: str = "fp32"
+    converted: Mapping[tuple[str, str], Refusal | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,23 @@ def variants_of(
                     variant = Variant(name, backend, precision, device)
                     options += _on_device(variant, here[device], wanted, host, stored)
     return tuple(options)
+
+
+def conversions(
+    name: str, policy: Policy, installed: Mapping[str, bool], stored: Stored
+) -> tuple[tuple[str, str], ...]:
+    """Return the (backend, precision) that model *name* is to be converted for."""
+    wanted = policy.models[name].variants or Variants()
+    precisions = wanted.precisions or _default_precisions(policy, stored)
+    return tuple(
+        (backend, precision)
+        for backend in wanted.backends
+        if backend in BACKENDS and installed.get(backend, False)
+        for precision in precisions
+        if precision in CONVERTED
+        and precision != stored.precision
+        and stored.format in BACKENDS[backend].formats
+    )
 
 
 def device_allowed(wanted: Variants, device: str) -> bool:
@@ -225,8 +253,8 @@ def _refusal(variant: Variant, device: Device, host: HostProfile, stored: Stored
         return _unsupported(f"{variant.backend} computes in {able} on {variant.device}")
     if precision == stored.precision:
         return None
-    if precision == "int8":
-        return Refusal("not_built", "int8 conversion is not part of this version")
+    if precision in CONVERTED:
+        return _conversion(variant, stored)
     if stored.precision == "int8" or not entry.casts:
         return _unsupported(f"{variant.backend} runs this {stored.precision} file as it is stored")
     if variant.device != CPU:
@@ -237,6 +265,13 @@ def _refusal(variant: Variant, device: Device, host: HostProfile, stored: Stored
             f"this processor does not compute in {precision}: it has none of {', '.join(native)}"
         )
     return None
+
+
+def _conversion(variant: Variant, stored: Stored) -> Refusal | None:
+    if stored.converted is None:
+        return None
+    missing = _unsupported(f"it was not converted to {variant.precision} for {variant.backend}")
+    return stored.converted.get((variant.backend, variant.precision), missing)
 
 
 def _threaded(variant: Variant, wanted: Sequence[int] | None, cores: float) -> list[Option]:

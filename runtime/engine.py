@@ -29,6 +29,8 @@ from scanflow_serve.runtime.prediction_ids import prediction_ids
 from scanflow_serve.runtime.prepared import Prepared
 from scanflow_serve.runtime.requests import Request, Response
 from scanflow_serve.runtime.scheduler import Admission, Cost, cost, late
+from scanflow_serve.runtime.store import held_in_store
+from scanflow_serve.runtime.supply import artifact_for
 from scanflow_serve.runtime.tensors import Signature, Tensors
 from scanflow_serve.runtime.variants import Candidate, Variant
 from scanflow_serve.runtime.workflow import graph
@@ -68,6 +70,7 @@ class Engine:
 
     Raises:
         BackendError: A session of the chosen candidate can't be opened; nothing stays loaded.
+        ArtifactError: A converted model was removed meanwhile; prepare again.
         WorkflowError: A Python step can't be imported or failed on the sample row.
     """
 
@@ -193,8 +196,11 @@ def _load(prepared: Prepared, stack: ExitStack) -> dict[str, Served]:
     chosen = prepared.plan.chosen
     sessions: dict[Variant, Session] = {}
     for variant in dict.fromkeys(chosen.variants):
+        artifact = artifact_for(variant, prepared.artifacts[variant.model])
+        if (held := held_in_store(artifact)) is not None:
+            stack.callback(held.close)
         session = backend(variant.backend).open(
-            prepared.artifacts[variant.model],
+            artifact,
             precision=variant.precision,
             device=variant.device,
             threads=variant.threads,
@@ -234,7 +240,7 @@ class _Loader:
             alternative,
             candidate,
             [self.sessions[variant] for variant in candidate.variants],
-            signatures={name: a.signature for name, a in self.prepared.artifacts.items()},
+            signatures={name: each[0].signature for name, each in self.prepared.artifacts.items()},
             kinds=self.prepared.kinds,
             sample=self.sample,
         )

@@ -23,7 +23,7 @@ from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.tensors import OutputKind
 
 FILE = "plan.json"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Prepared:
     """What `prepare` found out.
 
     Attributes:
-        artifacts: By model name, of the models that the target's runs name.
+        artifacts: By model name, of the models that the target's runs name; see
+            `Supply.artifacts`.
         measurements: Of all candidates, and of single models (``model:NAME:VARIANT``).
         kinds: Model name -> what its classification output holds.
     """
@@ -39,7 +40,7 @@ class Prepared:
     policy_file: PolicyFile
     host: HostProfile
     plan: Plan
-    artifacts: Mapping[str, Artifact]
+    artifacts: Mapping[str, tuple[Artifact, ...]]
     measurements: Measurements
     kinds: Mapping[str, OutputKind]
 
@@ -58,7 +59,9 @@ def save(prepared: Prepared, state: Path) -> Path:
         "tools": _tools(),
         "host": prepared.host.to_json(),
         "plan": prepared.plan.to_json(),
-        "artifacts": {name: _with_stamp(a) for name, a in prepared.artifacts.items()},
+        "artifacts": {
+            name: [_with_stamp(a) for a in each] for name, each in prepared.artifacts.items()
+        },
         "measurements": prepared.measurements.to_json(),
         "kinds": dict(prepared.kinds),
     }
@@ -97,7 +100,9 @@ def load(state: Path, *, policy_file: PolicyFile | None = None) -> Prepared:
             policy_file=policy_file,
             host=HostProfile.from_json(document["host"]),
             plan=Plan.from_json(document["plan"]),
-            artifacts={name: _unchanged(path, value) for name, value in stamped},
+            artifacts={
+                name: tuple(_unchanged(path, each) for each in values) for name, values in stamped
+            },
             measurements=Measurements.from_json(document["measurements"]),
             kinds=document["kinds"],
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from scanflow_serve.policies.errors import ScanflowError
@@ -22,6 +22,7 @@ from scanflow_serve.runtime.candidates import (
     Option,
     Stored,
     alone,
+    conversions,
     direct,
     failed,
     references_of,
@@ -33,6 +34,7 @@ from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurements, Refusal
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.selection import goal_of
+from scanflow_serve.runtime.supply import Supply
 from scanflow_serve.runtime.tensors import OutputKind
 from scanflow_serve.runtime.variants import Candidate, Variant
 from scanflow_serve.runtime.verification import Gate, verified
@@ -45,10 +47,10 @@ Runs = Mapping[str, Sequence[graph.Slot]]  # by run name
 
 
 class Ingest(Protocol):
-    """Makes an artifact of a model's source; see `converters.sources.ingest`."""
+    """Makes artifacts of a model's source; see `converters.make.Maker`."""
 
-    def __call__(self, name: str, model: Model, policy_file: PolicyFile, /) -> Artifact:
-        """Return the artifact of model *name*."""
+    def __call__(self, name: str, model: Model, policy_file: PolicyFile, /) -> Supply:
+        """Return the artifacts of model *name*, and why others can't be had."""
         ...
 
 
@@ -60,7 +62,7 @@ class Calibrate(Protocol):
         policy_file: PolicyFile,
         host: HostProfile,
         candidates: Sequence[Candidate],
-        artifacts: Mapping[str, Artifact],
+        artifacts: Mapping[str, Sequence[Artifact]],
         /,
         *,
         budget_s: float,
@@ -79,7 +81,7 @@ class Models:
     policy_file: PolicyFile
     host: HostProfile
     installed: Mapping[str, bool]
-    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    artifacts: dict[str, tuple[Artifact, ...]] = field(default_factory=dict)
     options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     references: dict[str, tuple[Variant, ...]] = field(default_factory=dict)
 
@@ -87,15 +89,18 @@ class Models:
         """Ingest the model *name* and list its variants, refused if its file can't be used."""
         policy = self.policy_file.policy
         try:
-            artifact = ingest(name, policy.models[name], self.policy_file)
+            supply = ingest(name, policy.models[name], self.policy_file)
         except ScanflowError as error:
             options = variants_of(name, policy, self.host, self.installed, Stored())
             self.options[name] = failed(options, str(error))
             self.references[name] = ()
             return
-        stored = Stored(artifact.format, artifact.precision)
+        source = supply.artifacts[0]
+        stored = Stored(source.format, source.precision)
+        wanted = conversions(name, policy, self.installed, stored)
+        stored = replace(stored, converted={each: supply.refused.get(each) for each in wanted})
         options = variants_of(name, policy, self.host, self.installed, stored)
-        self.artifacts[name] = artifact
+        self.artifacts[name] = supply.artifacts
         self.options[name] = options
         self.references[name] = references_of(name, options, self.installed, stored)
 

@@ -52,6 +52,18 @@ def shared_store() -> ArtifactStore:
     return ArtifactStore(cache_folder() / "store")
 
 
+def held_in_store(artifact: Artifact) -> IO[bytes] | None:
+    """Return what `ArtifactStore.hold` does, None if *artifact* does not lie in a store.
+
+    Raises:
+        ArtifactError: It is gone; prepare again, and it is made anew.
+    """
+    for made in artifact.path.parents:
+        if made.name == artifact.id and made.parent.name == "made":
+            return ArtifactStore(made.parent.parent).hold(artifact.id)
+    return None
+
+
 class ArtifactStore:
     """Artifacts by key, shared by the processes of a host; nothing in it is ever half-written."""
 

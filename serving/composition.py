@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scanflow_serve.converters.sources import ingest
+from scanflow_serve.converters.make import Maker
 from scanflow_serve.converters.verification import gate
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime.host.model import HostProfile
@@ -26,7 +26,7 @@ def prepared(
     return prepare(
         policy_file,
         host,
-        ingest=ingest,
+        ingest=Maker(host, progress=progress),
         gate=gate,
         recalibrate=recalibrate,
         progress=progress,

@@ -13,7 +13,6 @@ def inactive_sections(policy: Policy) -> tuple[str, ...]:
         "feedback": policy.feedback,
         "store": policy.store,
         "track": policy.track,
-        "calibration (int8)": policy.calibration,
     }
     named = [
         f"{name}: validated, not active in this version." for name, on in sections.items() if on

@@ -15,6 +15,7 @@ from scanflow_serve.runtime.artifacts import Artifact, Manifest
 from scanflow_serve.runtime.calibration.calibrate import Calibration
 from scanflow_serve.runtime.host.model import Cpu, HostProfile
 from scanflow_serve.runtime.measurements import Latency, Measurement, Refusal
+from scanflow_serve.runtime.supply import Supply
 from scanflow_serve.runtime.tensors import OutputKind, Signature, Tensors, TensorSpec
 from scanflow_serve.runtime.variants import Candidate, Variant
 
@@ -76,14 +77,15 @@ class FakeModels:
     folder: Path
     broken: Mapping[str, Exception] = field(default_factory=dict)
     precisions: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[tuple[str, str], Refusal] = field(default_factory=dict)
 
-    def __call__(self, name: str, model: Model, file: PolicyFile, /) -> Artifact:
+    def __call__(self, name: str, model: Model, file: PolicyFile, /) -> Supply:
         if name in self.broken:
             raise self.broken[name]
         path = self.folder / f"{name}.onnx"
         path.write_text(name)
         spec = TensorSpec("x", "float32", (None, 4))
-        return Artifact(
+        artifact = Artifact(
             id=name,
             model=name,
             format="onnx",
@@ -93,6 +95,7 @@ class FakeModels:
             signature=Signature((spec,), (TensorSpec("logits", "float32", (None, 2)),)),
             manifest=Manifest(source=model.source, source_digest=name),
         )
+        return Supply((artifact,), self.refused)
 
 
 @dataclass
@@ -116,7 +119,7 @@ class FakeCalibrate:
         policy_file: PolicyFile,
         host: HostProfile,
         candidates: Sequence[Candidate],
-        artifacts: Mapping[str, Artifact],
+        artifacts: Mapping[str, Sequence[Artifact]],
         /,
         *,
         budget_s: float,

@@ -15,11 +15,12 @@ from scanflow_serve.runtime.artifacts import Artifact, file_digest
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.calibration.job import Result, read_result, write_result
 from scanflow_serve.runtime.host.model import HostProfile
+from scanflow_serve.runtime.supply import artifact_for
 from scanflow_serve.runtime.tensors import OutputKind
 from scanflow_serve.runtime.variants import Candidate
 from scanflow_serve.runtime.workflow import graph
 
-FORMAT = 2  # raised when what is measured changes its meaning
+FORMAT = 3  # raised when what is measured changes its meaning
 KEPT_REFUSALS = ("unsupported",)  # a crash or a timeout may pass
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def cache_key(
     policy_file: PolicyFile,
     host: HostProfile,
     candidate: Candidate,
-    artifacts: Mapping[str, Artifact],
+    artifacts: Mapping[str, Sequence[Artifact]],
     kinds: Mapping[str, OutputKind],
 ) -> str:
     """Return the hash of what the measurement of *candidate* depends on.
@@ -74,7 +75,8 @@ def cache_key(
         "format": FORMAT,
         "host": host.fingerprint,
         "candidate": candidate.to_json(),
-        "artifacts": {name: artifacts[name].id for name in models if name in artifacts},
+        "artifacts": {name: artifacts[name][0].id for name in models if name in artifacts},
+        "files": [artifact_for(v, artifacts[v.model]).id for v in candidate.variants],
         "models": {
             name: policy.models[name].model_dump(mode="json", include={"output", "kind", "labels"})
             for name in models

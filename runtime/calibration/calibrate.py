@@ -47,7 +47,7 @@ def calibrate(
     policy_file: PolicyFile,
     host: HostProfile,
     candidates: Sequence[Candidate],
-    artifacts: Mapping[str, Artifact],
+    artifacts: Mapping[str, Sequence[Artifact]],
     *,
     budget_s: float,
     recalibrate: bool = False,
@@ -58,7 +58,7 @@ def calibrate(
     """Return what *candidates* show on this host; figures of earlier starts are taken as they are.
 
     Args:
-        artifacts: By model name, of all models that the run's slots name.
+        artifacts: By model name, of all models that the run's slots name; see `Supply.artifacts`.
         budget_s: Wall time for measuring; candidates left when it is spent are refused, with the
             code ``budget``. The last child may end after it.
         recalibrate: Measure all of them again.
@@ -124,7 +124,7 @@ def _groups(candidates: Sequence[Candidate]) -> list[tuple[Candidate, ...]]:
 def _measure(
     policy_file: PolicyFile,
     group: tuple[Candidate, ...],
-    artifacts: Mapping[str, Artifact],
+    artifacts: Mapping[str, Sequence[Artifact]],
     kinds: Mapping[str, OutputKind],
     budget: _Budget,
     groups_left: int,

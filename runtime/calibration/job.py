@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ class Job:
 
     Attributes:
         candidates: They differ only in threads; the first has the most.
-        artifacts: By model name, of all models that the run's slots name.
+        artifacts: By model name, of all models that the run's slots name; see `Supply.artifacts`.
         kinds: Of models' classification outputs, as far as they are known.
         folder: Where the child writes a result per candidate, as soon as it has it.
     """
 
     policy_file: PolicyFile
     candidates: tuple[Candidate, ...]
-    artifacts: Mapping[str, Artifact]
+    artifacts: Mapping[str, Sequence[Artifact]]
     effort: Effort
     folder: Path
     kinds: Mapping[str, OutputKind] = field(default_factory=dict)
@@ -48,7 +48,9 @@ class Job:
             "text": file.text,
             "digest": file.digest,
             "candidates": [candidate.to_json() for candidate in self.candidates],
-            "artifacts": {name: item.to_json() for name, item in self.artifacts.items()},
+            "artifacts": {
+                k: [item.to_json() for item in each] for k, each in self.artifacts.items()
+            },
             "effort": asdict(self.effort),
             "folder": str(self.folder),
             "kinds": dict(self.kinds),
@@ -66,7 +68,10 @@ class Job:
                 digest=value["digest"],
             ),
             candidates=tuple(Candidate.from_json(item) for item in value["candidates"]),
-            artifacts={k: Artifact.from_json(item) for k, item in value["artifacts"].items()},
+            artifacts={
+                name: tuple(Artifact.from_json(item) for item in items)
+                for name, items in value["artifacts"].items()
+            },
             effort=Effort(**value["effort"]),
             folder=Path(value["folder"]),
             kinds=value["kinds"],

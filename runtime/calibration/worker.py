@@ -26,6 +26,7 @@ from scanflow_serve.policies.errors import (
 )
 from scanflow_serve.policies.schema import Validation
 from scanflow_serve.runtime import validation
+from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.backends.registry import CPU
 from scanflow_serve.runtime.backends.session import Session
@@ -35,6 +36,7 @@ from scanflow_serve.runtime.calibration.job import Job, Result, write_result
 from scanflow_serve.runtime.calibration.memory import MemoryGauge
 from scanflow_serve.runtime.measurements import Measurement, Refusal
 from scanflow_serve.runtime.process import die_with_parent
+from scanflow_serve.runtime.supply import artifact_for
 from scanflow_serve.runtime.tensors import Tensors
 from scanflow_serve.runtime.validation import Rows
 from scanflow_serve.runtime.variants import Candidate, Variant
@@ -91,7 +93,7 @@ class Bench:
 
     def _open(self, variant: Variant) -> Session:
         return self._backends[variant.backend].open(
-            self._job.artifacts[variant.model],
+            self._artifact(variant),
             precision=variant.precision,
             device=variant.device,
             threads=variant.threads,
@@ -103,7 +105,7 @@ class Bench:
             self._alternative,
             candidate,
             [sessions[variant] for variant in candidate.variants],
-            signatures={name: item.signature for name, item in self._job.artifacts.items()},
+            signatures={name: each[0].signature for name, each in self._job.artifacts.items()},
             sample=self._sample,
             kinds=self._job.kinds,
         )
@@ -181,8 +183,11 @@ class Bench:
         return validation.score(rules.metric, output, sample.target, labels)
 
     def _size_mb(self, candidate: Candidate) -> float:
-        models = {variant.model for variant in candidate.variants}
-        return sum(self._job.artifacts[model].size_bytes for model in models) / 2**20
+        files = {a.id: a.size_bytes for a in map(self._artifact, candidate.variants)}
+        return sum(files.values()) / 2**20
+
+    def _artifact(self, variant: Variant) -> Artifact:
+        return artifact_for(variant, self._job.artifacts[variant.model])
 
 
 def measure(job: Job) -> Iterator[Result]:

@@ -46,3 +46,28 @@ def copy(source: Path, folder: Path, context: Context) -> Path:
     path.write_text(f"{source.read_text()}|{told}")
     path.with_name("companion").write_text("")
     return path
+
+
+def poison_onnx(source: Path, folder: Path, context: Context) -> Path:
+    """Write *source* with wrong weights: a converter's bug, which shows in answers alone."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(source)
+    for tensor in model.graph.initializer:
+        weights = numpy_helper.to_array(tensor)
+        if weights.dtype.kind == "f":
+            tensor.CopyFrom(numpy_helper.from_array(weights[::-1].copy(), tensor.name))
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def poison_openvino(source: Path, folder: Path, context: Context) -> Path:
+    import openvino
+
+    path = folder / "model.xml"
+    poisoned = poison_onnx(source, folder, context)
+    openvino.save_model(openvino.convert_model(poisoned), path, compress_to_fp16=False)
+    poisoned.unlink()
+    return path

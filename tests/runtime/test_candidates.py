@@ -14,6 +14,7 @@ from scanflow_serve.runtime.candidates import (
     thread_counts,
     variants_of,
 )
+from scanflow_serve.runtime.measurements import Refusal
 from scanflow_serve.runtime.variants import Candidate, Variant
 from scanflow_serve.runtime.workflow.graph import Slot
 
@@ -57,15 +58,26 @@ def test_precision_asked_for_but_not_there_is_listed_with_the_reason() -> None:
     assert found["onnxruntime-fp32x1"] is None
 
 
-def test_int8_is_listed_as_not_built_when_asked_for() -> None:
-    assert listed(precisions=["int8"]) == {
-        "onnxruntime-int8x1": "not_built",
-        "openvino-int8x1": "not_built",
+def test_int8_is_listed_where_it_was_converted_and_refused_where_it_was_not() -> None:
+    converted = {
+        ("onnxruntime", "int8"): None,
+        ("openvino", "int8"): Refusal("verification", "answers differ"),
+    }
+    assert listed(precisions=["int8"], stored=Stored(converted=converted)) == {
+        "onnxruntime-int8x1": None,
+        "openvino-int8x1": "verification",
     }
 
 
-def test_int8_is_listed_as_not_built_with_calibration_data() -> None:
-    assert listed(calibration={"data": "rows.npz"})["openvino-int8x1"] == "not_built"
+def test_int8_that_nobody_tried_to_convert_is_unsupported() -> None:
+    assert listed(precisions=["int8"], stored=Stored(converted={})) == {
+        "onnxruntime-int8x1": "unsupported",
+        "openvino-int8x1": "unsupported",
+    }
+
+
+def test_int8_is_listed_with_calibration_data() -> None:
+    assert listed(calibration={"data": "rows.npz"})["openvino-int8x1"] is None
     assert not any("int8" in key for key in listed())
 
 

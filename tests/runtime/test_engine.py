@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanflow_serve.converters.sources import ingest
+from scanflow_serve.converters.make import Maker
 from scanflow_serve.converters.verification import gate
 from scanflow_serve.policies.errors import BackendError, RequestError
 from scanflow_serve.policies.loader import load_policy
@@ -43,7 +43,7 @@ def prepared(path: Path, host: HostProfile = HOST) -> Prepared:
     text = path.read_text().replace(
         "apiVersion", "measurement: {budget_s: 600}\napiVersion"
     )  # a busy machine must not leave candidates unmeasured
-    return prepare(load_policy(path, text=text), host, ingest=ingest, gate=gate)
+    return prepare(load_policy(path, text=text), host, ingest=Maker(host), gate=gate)
 
 
 @pytest.fixture(scope="module")

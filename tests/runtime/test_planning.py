@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scanflow_serve.converters.sources import ingest
+from scanflow_serve.converters.make import Maker
 from scanflow_serve.converters.verification import gate
 from scanflow_serve.policies.loader import load_policy
 from scanflow_serve.runtime.backends import registry
@@ -44,7 +44,7 @@ def prepared(policy: str, kind: str, measure=calibrate) -> Prepared:
     return prepare(
         load_policy(CONTRACT / policy),
         this_host(kind),
-        ingest=ingest,
+        ingest=Maker(this_host(kind)),
         gate=gate,
         calibrate=measure,
         installed=INSTALLED,
@@ -97,7 +97,7 @@ def test_accelerator_that_only_the_profile_knows_is_refused_and_the_plan_goes_on
     outcome = prepare(
         load_policy(CONTRACT / "targets.yaml"),
         replace(this_host("raspberry-pi"), accelerators=claims),
-        ingest=ingest,
+        ingest=Maker(this_host("raspberry-pi")),
         gate=gate,
         calibrate=calibrate,
         installed=INSTALLED,
@@ -113,7 +113,7 @@ def test_slot_of_logits_and_probabilities_is_measured_as_it_is_served() -> None:
     outcome = prepare(
         load_policy(CONTRACT / "quickstart.yaml", text=text),
         this_host("raspberry-pi"),
-        ingest=ingest,
+        ingest=Maker(this_host("raspberry-pi")),
         gate=gate,
         installed=INSTALLED,
     )

@@ -75,7 +75,7 @@ def test_policy_that_is_gone_is_told(made: Prepared, tmp_path: Path) -> None:
 
 def test_changed_model_needs_a_new_plan(made: Prepared, tmp_path: Path) -> None:
     save(made, tmp_path)
-    made.artifacts["digits-cnn"].path.write_text("other weights")
+    made.artifacts["digits-cnn"][0].path.write_text("other weights")
     with pytest.raises(StateError, match=r"digits-cnn\.onnx must be as it was planned for"):
         load(tmp_path)
 
@@ -83,8 +83,8 @@ def test_changed_model_needs_a_new_plan(made: Prepared, tmp_path: Path) -> None:
 def test_changed_weights_beside_a_model_need_a_new_plan(made: Prepared, tmp_path: Path) -> None:
     weights = tmp_path / "digits-cnn.onnx.data"
     weights.write_text("weights")
-    artifact = replace(made.artifacts["digits-cnn"], data=(weights,))
-    whole = replace(made, artifacts={**made.artifacts, "digits-cnn": artifact})
+    artifact = replace(made.artifacts["digits-cnn"][0], data=(weights,))
+    whole = replace(made, artifacts={**made.artifacts, "digits-cnn": (artifact,)})
     save(whole, tmp_path)
     assert load(tmp_path) == whole
     weights.write_text("other weights")
@@ -94,13 +94,13 @@ def test_changed_weights_beside_a_model_need_a_new_plan(made: Prepared, tmp_path
 
 def test_touched_model_needs_no_new_plan(made: Prepared, tmp_path: Path) -> None:
     save(made, tmp_path)
-    os.utime(made.artifacts["digits-cnn"].path, ns=(1, 1))
+    os.utime(made.artifacts["digits-cnn"][0].path, ns=(1, 1))
     assert load(tmp_path) == made
 
 
 def test_model_that_is_gone_is_told(made: Prepared, tmp_path: Path) -> None:
     save(made, tmp_path)
-    made.artifacts["digits-mlp"].path.unlink()
+    made.artifacts["digits-mlp"][0].path.unlink()
     with pytest.raises(StateError, match=r"digits-mlp\.onnx must be readable"):
         load(tmp_path)
 
@@ -112,12 +112,12 @@ def without(key: str) -> Callable[[dict], dict]:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda document: [], "must be a plan of format 2, got None"),
-        (lambda document: document | {"format": 0}, "must be a plan of format 2, got 0"),
+        (lambda document: [], "must be a plan of format 3, got None"),
+        (lambda document: document | {"format": 0}, "must be a plan of format 3, got 0"),
         (lambda document: document | {"tools": {"onnxruntime": "0.1"}}, "tools must be as it was"),
         (lambda document: document | {"plan": {}}, "must be a plan, got KeyError"),
         (without("kinds"), "must be a plan, got KeyError: 'kinds'"),
-        (without("digest"), "must be a plan of format 2"),
+        (without("digest"), "must be a plan of format 3"),
     ],
 )
 def test_plan_of_another_kind_is_refused(made: Prepared, tmp_path: Path, change, text) -> None:

@@ -284,7 +284,9 @@ def test_artifact_made_elsewhere_is_checked_and_then_adopted(
     seen: list[Artifact] = []
     here = store.adopt(elsewhere.folder / "made" / KEY, seen.append)
     assert seen[0].path.is_relative_to(store.folder / "working")
-    assert replace(seen[0], path=there.path) == replace(here, path=there.path) == there
+    elsewhere_too = {"path": there.path, "data": there.data}
+    assert replace(seen[0], **elsewhere_too) == replace(here, **elsewhere_too) == there
+    assert [path.name for path in here.data] == [path.name for path in there.data]
     assert here.path.is_relative_to(store.folder / "made")
     shutil.rmtree(elsewhere.folder)
     assert store.publish(KEY, never) == here

@@ -35,7 +35,6 @@ def test_every_section_that_is_not_active_is_named() -> None:
         "feedback",
         "store",
         "track",
-        "calibration (int8)",
     ]
 
 

@@ -60,8 +60,9 @@ def policy_of(tmp_path: Path) -> Callable[..., PolicyFile]:
 
 
 @pytest.fixture
-def artifacts() -> Mapping[str, Artifact]:
+def artifacts() -> Mapping[str, tuple[Artifact, ...]]:
     backend = registry.backend("onnxruntime")
     return {
-        name: tiny_models.artifact(CONTRACT / "models" / f"{name}.onnx", backend) for name in MODELS
+        name: (tiny_models.artifact(CONTRACT / "models" / f"{name}.onnx", backend),)
+        for name in MODELS
     }

@@ -75,7 +75,7 @@ def test_unwritable_folder_costs_a_warning(
 
 
 def test_key_does_not_depend_on_names_that_change_no_figure(
-    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, Artifact]
+    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, tuple[Artifact, ...]]
 ) -> None:
     one, other = policy_of(name="one"), policy_of(name="other", description="the same")
     assert cache_key(one, host, CANDIDATE, artifacts, {}) == cache_key(
@@ -103,7 +103,7 @@ def test_key_does_not_depend_on_names_that_change_no_figure(
 def test_key_depends_on_what_is_measured(
     policy_of: PolicyOf,
     host: HostProfile,
-    artifacts: Mapping[str, Artifact],
+    artifacts: Mapping[str, tuple[Artifact, ...]],
     keys: dict[str, object],
 ) -> None:
     before = cache_key(policy_of(), host, CANDIDATE, artifacts, {})
@@ -113,11 +113,11 @@ def test_key_depends_on_what_is_measured(
 def test_key_depends_on_host_artifact_candidate_and_tools(
     policy_of: PolicyOf,
     host: HostProfile,
-    artifacts: Mapping[str, Artifact],
+    artifacts: Mapping[str, tuple[Artifact, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     policy_file = policy_of()
-    changed = {name: replace(item, id="other") for name, item in artifacts.items()}
+    changed = {name: (replace(each[0], id="other"),) for name, each in artifacts.items()}
     threads = Candidate("classify", (replace(CANDIDATE.variants[0], threads=2),))
     keys = [
         cache_key(policy_file, host, CANDIDATE, artifacts, {}),
@@ -131,7 +131,7 @@ def test_key_depends_on_host_artifact_candidate_and_tools(
 
 
 def test_key_depends_on_data_and_code(
-    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, Artifact]
+    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, tuple[Artifact, ...]]
 ) -> None:
     policy_file = policy_of(workflows=STEPS)
     keys = []
@@ -142,7 +142,7 @@ def test_key_depends_on_data_and_code(
 
 
 def test_key_depends_on_code_only_where_a_step_calls_some(
-    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, Artifact]
+    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, tuple[Artifact, ...]]
 ) -> None:
     policy_file = policy_of()
     before = cache_key(policy_file, host, CANDIDATE, artifacts, {})

@@ -35,7 +35,7 @@ def of(
 class Bench:
     """Calibrates on a fixed host, with a budget that is not spent."""
 
-    def __init__(self, host: HostProfile, artifacts: Mapping[str, Artifact]) -> None:
+    def __init__(self, host: HostProfile, artifacts: Mapping[str, tuple[Artifact, ...]]) -> None:
         self.host = host
         self.artifacts = dict(artifacts)
         self.children = 0
@@ -63,7 +63,9 @@ class Bench:
 
 @pytest.fixture
 def bench(
-    host: HostProfile, artifacts: Mapping[str, Artifact], monkeypatch: pytest.MonkeyPatch
+    host: HostProfile,
+    artifacts: Mapping[str, tuple[Artifact, ...]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Bench:
     bench = Bench(host, artifacts)
     run_child = module.run_child
@@ -91,7 +93,7 @@ def test_candidate_has_every_figure(bench: Bench, policy_of: PolicyOf) -> None:
     assert figures.best_batch in (1, 2, 4)
     assert figures.load_s > 0
     assert figures.memory_mb > 0
-    assert figures.size_mb == pytest.approx(bench.artifacts["digits-mlp"].size_bytes / 2**20)
+    assert figures.size_mb == pytest.approx(bench.artifacts["digits-mlp"][0].size_bytes / 2**20)
     assert figures.accuracy == pytest.approx(0.970, abs=0.001)  # shared/contract/README.md
     assert figures.accuracy_rows == 300
     assert not figures.declared
@@ -177,7 +179,7 @@ def test_output_that_can_not_be_told_leaves_the_reason_in_place_of_an_accuracy(
         onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["n", 10])
     )
     onnx.save(model, path)
-    bench.artifacts["two"] = tiny_models.artifact(path, registry.backend("onnxruntime"))
+    bench.artifacts["two"] = (tiny_models.artifact(path, registry.backend("onnxruntime")),)
     for output, accuracy in ((None, None), ("logits", pytest.approx(0.970, abs=0.001))):
         section = {"source": "models/two.onnx"} | ({"output": output} if output else {})
         steps = [{"model": "two"}]
@@ -191,7 +193,9 @@ def test_output_that_can_not_be_told_leaves_the_reason_in_place_of_an_accuracy(
 
 def test_slot_of_mixed_kinds_is_measured_as_it_is_served(bench: Bench, policy_of: PolicyOf) -> None:
     linear = CONTRACT / "models" / "digits-linear.onnx"
-    bench.artifacts["digits-linear"] = tiny_models.artifact(linear, registry.backend("onnxruntime"))
+    bench.artifacts["digits-linear"] = (
+        tiny_models.artifact(linear, registry.backend("onnxruntime")),
+    )
     models = {name: {"source": f"models/{name}.onnx"} for name in ("digits-linear", "digits-mlp")}
     policy_file = policy_of(
         models=models, workflows={"classify": {"steps": [{"model": list(models)}]}}
@@ -315,7 +319,7 @@ def test_spent_budget_refuses_what_is_left_and_says_what_to_do(
 
 
 def test_progress_tells_what_is_done_of_what_is_missing(
-    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, Artifact]
+    policy_of: PolicyOf, host: HostProfile, artifacts: Mapping[str, tuple[Artifact, ...]]
 ) -> None:
     told: list[tuple[int, int, str]] = []
     candidates = [of("digits-mlp"), of("digits-mlp", threads=2), of("digits-cnn")]

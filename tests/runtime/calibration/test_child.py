@@ -26,7 +26,9 @@ PATIENCE_S = 30.0
 
 @pytest.fixture
 def hanging_job(
-    policy_of: Callable[..., PolicyFile], artifacts: Mapping[str, Artifact], tmp_path: Path
+    policy_of: Callable[..., PolicyFile],
+    artifacts: Mapping[str, tuple[Artifact, ...]],
+    tmp_path: Path,
 ) -> Job:
     """A job whose Python step writes its process id to ``pid`` and sleeps."""
     steps = [{"python": "steps:step"}, {"model": "digits-mlp"}]
