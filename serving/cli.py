@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("policy:schema", "Print the JSON Schema of policy files."),
     "calibrate": ("plan:calibrate", "Measure every variant of a policy on this host."),
     "quickstart": ("quickstart:quickstart", "Write a folder with a first policy and serve it."),
-    "artifacts": ("artifacts:artifacts", "List, verify and clean up converted models."),
+    "artifacts": ("artifacts:artifacts", "List, verify, publish and fetch converted models."),
     "keys": ("keys:keys", "Make and list the bearer keys of clients."),
 }
 MODULE = "scanflow_serve.serving.commands"
