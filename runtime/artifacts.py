@@ -28,6 +28,8 @@ class Manifest:
         options: What the steps were told, such as the digest of the calibration data.
         effective: Backend -> the precision that it executed in when it was verified.
         durations_s: Step -> seconds that it took.
+        lineage: The registry's address of the source, such as ``models:/digits/3`` where `source`
+            names an alias; empty for a file.
         version: Of this schema.
     """
 
@@ -39,6 +41,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     effective: Mapping[str, str] = field(default_factory=dict)
     durations_s: Mapping[str, float] = field(default_factory=dict)
+    lineage: str = ""
     version: int = MANIFEST_VERSION
 
     @classmethod

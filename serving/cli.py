@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("plan:calibrate", "Measure every variant of a policy on this host."),
     "convert": ("convert:convert", "Convert models, verify them, and say how they do."),
     "quickstart": ("quickstart:quickstart", "Write a folder with a first policy and serve it."),
-    "artifacts": ("artifacts:artifacts", "List, verify and clean up converted models."),
+    "artifacts": ("artifacts:artifacts", "List, verify, publish and fetch converted models."),
     "keys": ("keys:keys", "Make and list the bearer keys of clients."),
 }
 MODULE = "scanflow_serve.serving.commands"

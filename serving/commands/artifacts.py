@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from scanflow_serve.serving.commands.options import Debuggable, json_option
-
-if TYPE_CHECKING:
-    from scanflow_serve.runtime.store import ArtifactStore
+from scanflow_serve.serving.commands.registry import fetch, publish
 
 EXAMPLE = "Example: scanflow-serve artifacts"
 
 
 @click.group(epilog=f"{EXAMPLE} list")
 def artifacts() -> None:
-    """List, show, verify and clean up the converted models on this host.
+    """List, show, verify, clean up, publish and fetch the converted models on this host.
 
     They are shared between policies and lie in the user's cache folder (or SCANFLOW_CACHE), each
     with a manifest.json beside it. Whatever is removed is made again when a policy needs it.
     """
+
+
+artifacts.add_command(publish)
+artifacts.add_command(fetch)
 
 
 @artifacts.command("list", cls=Debuggable, epilog=f"{EXAMPLE} list --json")
@@ -60,10 +62,11 @@ def show(key: str, as_json: bool) -> None:
     The first digits of a key are enough if no other key begins with them.
     """
     from scanflow_serve.runtime.store import shared_store
+    from scanflow_serve.serving.artifact_keys import whole_key
     from scanflow_serve.serving.artifact_report import details
 
     store = shared_store()
-    found = _whole_key(store, key)
+    found = whole_key(store, key)
     refused = store.refused(found)
     document = refused.to_json() if refused is not None else store.manifest(found)
     if as_json:
@@ -130,19 +133,6 @@ def gc(max_mb: float, dry_run: bool, as_json: bool) -> None:
     for entry in collected.held:
         click.echo(f"kept {entry.key[:SHORT_KEY]}: a running process has it", err=True)
     click.echo(f"{verb} {count(len(collected.removed))}, {collected.kept_bytes / MB:.2f} MB stay")
-
-
-def _whole_key(store: ArtifactStore, beginning: str) -> str:
-    from scanflow_serve.policies.errors import UsageError
-
-    keys = {entry.key for entry in store.list()} | store.refusals().keys()
-    found = sorted(key for key in keys if key.startswith(beginning.lower()))
-    if len(found) != 1:
-        raise UsageError(
-            f"KEY must begin exactly one artifact's key, got {beginning!r}, which begins "
-            f"{len(found)}. See: scanflow-serve artifacts list"
-        )
-    return found[0]
 
 
 def _write(value: dict[str, Any]) -> None:

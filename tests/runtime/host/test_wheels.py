@@ -7,7 +7,7 @@ from host_machines import CLOUD_SERVER, PI_4, glibc
 
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.host.system import Architecture
-from scanflow_serve.runtime.host.wheels import wheel_warnings
+from scanflow_serve.runtime.host.wheels import wheel_warnings, without_wheels
 
 ARM = Architecture("aarch64", "aarch64")
 LIBC = "/lib/aarch64-linux-gnu/libc.so.6"
@@ -46,3 +46,19 @@ def test_musl_is_found_and_lacks_both(tmp_path: Path) -> None:
     host = profile_host(alpine.at(tmp_path))
     assert host.libc == "musl 1.2.5"
     assert any("musl 1.2.5 has no onnxruntime or openvino wheels" in w for w in host.warnings)
+
+
+@pytest.mark.parametrize(
+    ("arch", "libc", "lacking"),
+    [
+        ("x86_64", "glibc 2.17", set()),
+        ("x86_64", "musl 1.2", {"onnxruntime", "openvino"}),
+        ("armv7l", "glibc 2.36", {"onnxruntime", "openvino"}),
+        ("aarch64", "glibc 2.36", set()),
+        ("aarch64", "glibc 2.34", {"openvino"}),
+        ("aarch64", "glibc 2.27", {"onnxruntime", "openvino"}),
+        ("aarch64", "", set()),
+    ],
+)
+def test_backends_without_wheels_are_known(arch: str, libc: str, lacking: set[str]) -> None:
+    assert without_wheels(arch, libc) == lacking
