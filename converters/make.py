@@ -107,13 +107,13 @@ class Maker:
         return Supply(tuple(artifacts), refused)
 
     def _subject(self, name: str, model: schema.Model, policy_file: PolicyFile) -> _Subject:
-        if _lies_beside(model.source):
+        if lies_beside(model.source):
             artifact = ingest(name, model, policy_file)
             digest = artifact.manifest.source_digest
             return _Subject(
                 name, model, policy_file, artifact, digest, lambda rows: answers(artifact, rows)
             )
-        origin = find_origin(name, model, policy_file, sample=_sample(policy_file))
+        origin = origin_of(name, model, policy_file)
         digest = origin.digest()
         artifact = self._own_form(name, model, policy_file, origin, digest)
 
@@ -245,7 +245,8 @@ class Maker:
             self.progress(done, total, what)
 
 
-def _lies_beside(source: str) -> bool:
+def lies_beside(source: str) -> bool:
+    """Return whether *source* is an ONNX file or OpenVINO IR beside the policy."""
     return not re.match(r"[a-z]\w+:", source) and Path(source).suffix.lower() in SUFFIXES
 
 
@@ -267,10 +268,16 @@ def _calibration_rows(policy_file: PolicyFile, source: Artifact) -> Tensors | No
     return fitted(source.signature, validation.load_rows(data, policy_file))
 
 
-def _sample(policy_file: PolicyFile) -> Tensors | None:
+def origin_of(name: str, model: schema.Model, policy_file: PolicyFile) -> Origin:
+    """Return where model *name* comes from; data of the policy tell shapes that nothing else does.
+
+    Raises:
+        ScanflowError: There is no such model, or what fetches it is not installed.
+    """
     policy = policy_file.policy
     data = policy.calibration or policy.validation
-    return validation.load_rows(data, policy_file).inputs if data is not None else None
+    sample = validation.load_rows(data, policy_file).inputs if data is not None else None
+    return find_origin(name, model, policy_file, sample=sample)
 
 
 def _told(steps: tuple[Step, ...], context: Context, policy_file: PolicyFile) -> dict[str, Any]:

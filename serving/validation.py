@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from scanflow_serve.converters import make
 from scanflow_serve.converters.sources import ingest
 from scanflow_serve.policies.errors import PolicyError, ScanflowError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
 from scanflow_serve.policies.nodes import Place, Report, parse
+from scanflow_serve.policies.schema import Model
 from scanflow_serve.runtime import validation
-from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.tensors import TensorSpec
 from scanflow_serve.serving.inactive import inactive_sections
 
@@ -28,7 +29,7 @@ def summary(path: Path) -> dict[str, Any]:
     models = []
     for name, model in policy.models.items():
         with faults.at("models", name, "source"):
-            models.append(_model(ingest(name, model, policy_file)))
+            models.append(_model(name, model, policy_file))
     for key, data in (("calibration", policy.calibration), ("validation", policy.validation)):
         if data is not None:
             with faults.at(key, "data"):
@@ -68,7 +69,12 @@ class _Faults:
         return True
 
 
-def _model(artifact: Artifact) -> dict[str, Any]:
+def _model(name: str, model: Model, policy_file: PolicyFile) -> dict[str, Any]:
+    """Return what is known of a model without converting it."""
+    if not make.lies_beside(model.source):
+        kind = make.origin_of(name, model, policy_file).kind
+        return {"name": name, "format": kind, "size_mb": None, "inputs": "", "outputs": ""}
+    artifact = ingest(name, model, policy_file)
     return {
         "name": artifact.model,
         "format": artifact.format,

@@ -35,7 +35,9 @@ def validate(policy: Path, as_json: bool) -> None:
         return
     click.echo(f"{policy}: OK")
     for model in found["models"]:
-        click.echo(f"  model {model['name']}: {model['inputs']} -> {model['outputs']}")
+        ports = f"{model['inputs']} -> {model['outputs']}"
+        ready = model["size_mb"] is not None
+        click.echo(f"  model {model['name']}: {ports if ready else model['format']}")
     for name in found["workflows"]:
         click.echo(f"  workflow {name}")
     for note in found["notes"]:
