@@ -33,6 +33,7 @@ from scanflow_serve.runtime.workflow.graph import model_alternative
 from scanflow_serve.serving.progress import Progress
 
 MB = 2**20
+NOTHING_TO_COMPARE = Refusal("verification", "no backend here runs the source's own form")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,8 @@ class _Judge:
         measured = self.found.measured.get(candidate.id)
         source = self.found.measured.get(self.reference.id)
         if measured is None or source is None:
-            lost = self.found.refused.get(candidate.id) or self.found.refused[self.reference.id]
+            refused = self.found.refused
+            lost = refused.get(candidate.id) or refused.get(self.reference.id) or NOTHING_TO_COMPARE
             return Result(variant, artifact, refusal=lost)
         compared = verify(
             self.found.outputs[self.reference.id],

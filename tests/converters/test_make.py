@@ -14,7 +14,7 @@ from source_worlds import FILES, rows, save_everywhere, write_policy
 from scanflow_serve.converters import make, routes
 from scanflow_serve.converters.make import Maker
 from scanflow_serve.converters.verification import gate
-from scanflow_serve.policies.errors import ArtifactError, StateError
+from scanflow_serve.policies.errors import StateError
 from scanflow_serve.policies.loader import load_policy
 from scanflow_serve.runtime import prepared as kept
 from scanflow_serve.runtime.engine import Engine
@@ -23,8 +23,7 @@ from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.prepare import Prepared, prepare
 from scanflow_serve.runtime.requests import Request
 from scanflow_serve.runtime.store import shared_store
-from scanflow_serve.runtime.supply import Supply, artifact_for
-from scanflow_serve.runtime.variants import Variant
+from scanflow_serve.runtime.supply import artifact_for
 
 pytestmark = pytest.mark.slow
 INT8 = {"backends": ["onnxruntime", "openvino"], "precisions": ["fp32", "int8"], "threads": [1]}
@@ -178,22 +177,40 @@ def test_corrupt_artifact_is_made_again_at_the_next_start(
     assert "skops: skops to ONNX" in told
 
 
-def test_host_without_converters_is_told_what_to_run_and_where(
-    folder: Path, host: HostProfile, monkeypatch: pytest.MonkeyPatch
+def test_host_without_converters_is_told_what_to_run_and_serves_what_was_made_elsewhere(
+    folder: Path, host: HostProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SCANFLOW_CACHE", str(tmp_path / "cache"))
+    path = one(folder, variants=INT8 | {"precisions": ["int8"]})
+    policy_file = load_policy(path)
+    model = policy_file.policy.models["onnx"]
+    with monkeypatch.context() as device:
+        device.setattr(make, "installed_tools", lambda: frozenset({"openvino"}))
+        refused = Maker(host)("onnx", model, policy_file).refused
+    assert set(refused) == {("onnxruntime", "int8"), ("openvino", "int8")}
+    for refusal in refused.values():
+        assert refusal.code == "not_installed"
+        assert "pip install 'scanflow-serve[convert]'" in refusal.reason
+        assert "scanflow-serve convert POLICY --for HOST.json" in refusal.reason
+    made = Maker(host)("onnx", model, policy_file)
+    assert not made.refused
     monkeypatch.setattr(make, "installed_tools", lambda: frozenset({"openvino"}))
-    outcome = prepared(one(folder, max_accuracy_drop=0.5), host)
-    found = {
-        v.candidate.variant_id: v.rejected.reason
-        for v in outcome.plan.verdicts
-        if v.rejected is not None and v.rejected.code == "not_installed"
-    }
-    assert len(found) == 2 or shared_store().list()
-    for reason in found.values():
-        assert "pip install 'scanflow-serve[convert]'" in reason
-        assert "scanflow-serve convert POLICY --for HOST.json" in reason
+    assert Maker(host)("onnx", model, policy_file) == made
 
 
-def test_variant_without_a_file_of_its_format_is_told(folder: Path) -> None:
-    with pytest.raises(ArtifactError, match="must be there as onnx, got"):
-        artifact_for(Variant("m", "onnxruntime", "fp32"), Supply(()).artifacts)
+def test_contract_of_every_section_plans_with_int8(host: HostProfile) -> None:
+    """Its one fault, a retraining workflow that it does not define, is taken out."""
+    contract = Path(__file__).parents[1] / "contract"
+    lines = (contract / "full.yaml").read_text().splitlines()
+    text = "\n".join(line for line in lines if "retrain:" not in line)
+    policy_file = load_policy(
+        contract / "full.yaml", text=f"measurement: {{budget_s: 600}}\n{text}"
+    )
+    outcome = prepare(policy_file, host, ingest=Maker(host), gate=gate)
+    int8 = [v for v in outcome.plan.verdicts if "-int8" in v.candidate.variant_id]
+    assert {v.candidate.variants[0].backend for v in int8} == {"onnxruntime", "openvino"}
+    assert {v.candidate.models[0] for v in int8} == {"digits-cnn", "digits-mlp"}
+    for verdict in int8:
+        assert verdict.measurement is not None, verdict.rejected
+        assert verdict.measurement.accuracy is not None
+        assert verdict.measurement.accuracy > 0.95
