@@ -199,4 +199,6 @@ def _size(mb: float | None) -> str:
 def _time(ms: float | None) -> str:
     if ms is None:
         return "-"
+    if ms >= 100:
+        return f"{ms:,.0f} ms"
     return f"{ms:.3g} ms" if ms >= 1 else f"{ms * 1000:.0f} us"

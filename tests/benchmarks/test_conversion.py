@@ -154,6 +154,15 @@ def test_settings_are_one_thread_and_all() -> None:
     assert conversion_tables.settings(4) == (Setting(1, 1), Setting(1, 4), Setting(32, 4))
 
 
+@pytest.mark.parametrize(
+    ("ms", "text"), [(1617.4, "1,617 ms"), (12.34, "12.3 ms"), (1.0, "1 ms"), (0.0123, "12 us")]
+)
+def test_times_are_written_as_people_read_them(ms: float, text: str) -> None:
+    only = replace(row("a", "torch eager", 1.0), p50_ms={ONE: ms})
+    (line,) = (t for t in conversion_tables.table([only], 1) if "torch eager" in t)
+    assert line.split(" | ")[3] == text
+
+
 def test_update_replaces_its_own_place_only(tmp_path: Path) -> None:
     file = tmp_path / "README.md"
     file.write_text("<!-- a -->\nold\n<!-- /a -->\n<!-- b -->\nkept\n<!-- /b -->\n")
