@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from scanflow_serve.policies.nodes import Place, Report, parse
 from scanflow_serve.runtime import validation
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.tensors import TensorSpec
+from scanflow_serve.runtime.workflow import kinds
 from scanflow_serve.serving.inactive import inactive_sections
 
 
@@ -28,7 +31,12 @@ def summary(path: Path) -> dict[str, Any]:
     models = []
     for name, model in policy.models.items():
         with faults.at("models", name, "source"):
-            models.append(_model(ingest(name, model, policy_file)))
+            artifact = ingest(name, model, policy_file)
+            models.append(_model(artifact))
+            outputs = artifact.signature.outputs
+            known = model.output in (None, *(spec.name for spec in outputs))
+            with faults.at("models", name, "labels" if known else "output"):
+                kinds.model_output(name, model, outputs)
     for key, data in (("calibration", policy.calibration), ("validation", policy.validation)):
         if data is not None:
             with faults.at(key, "data"):
@@ -49,23 +57,17 @@ class _Faults:
     def __init__(self, policy_file: PolicyFile) -> None:
         self.report = Report(str(policy_file.path))
         self._root = parse(policy_file.text, os.environ, self.report)
-        self._keys: tuple[str, ...] = ()
 
-    def at(self, *keys: str) -> _Faults:
-        """Return the context in which errors are faults of the value under *keys*."""
-        self._keys = keys
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, ScanflowError):
-            return False
-        node = self._root.get(*self._keys) if self._root is not None else None
-        place = node.place if node is not None else Place(1, 1)
-        self.report.at(place, str(error), path=".".join(self._keys))
-        return True
+    @contextmanager
+    def at(self, *keys: str) -> Iterator[None]:
+        """Take errors of the block for faults of the value under *keys*."""
+        try:
+            yield
+        except ScanflowError as error:
+            node = self._root.get(*keys) if self._root is not None else None
+            place = node.place if node is not None else Place(1, 1)
+            path = ".".join(keys)
+            self.report.at(place, str(error).removeprefix(f"{path}: "), path=path)
 
 
 def _model(artifact: Artifact) -> dict[str, Any]:
