@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scanflow_serve.converters.sources import ingest
-from scanflow_serve.policies.errors import PolicyError, ScanflowError
+from scanflow_serve.policies.errors import PolicyError, ScanflowError, WorkflowError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
 from scanflow_serve.policies.nodes import Place, Report, parse
 from scanflow_serve.runtime import validation
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.tensors import TensorSpec
 from scanflow_serve.runtime.workflow import kinds
+from scanflow_serve.runtime.workflow.graph import alternatives
+from scanflow_serve.serving.image_inputs import require_fit
 from scanflow_serve.serving.inactive import inactive_sections
 
 
@@ -29,10 +31,12 @@ def summary(path: Path) -> dict[str, Any]:
     faults = _Faults(policy_file)
     policy = policy_file.policy
     models = []
+    signatures = {}
     for name, model in policy.models.items():
         with faults.at("models", name, "source"):
             artifact = ingest(name, model, policy_file)
             models.append(_model(artifact))
+            signatures[name] = artifact.signature
             outputs = artifact.signature.outputs
             known = model.output in (None, *(spec.name for spec in outputs))
             with faults.at("models", name, "labels" if known else "output"):
@@ -41,6 +45,12 @@ def summary(path: Path) -> dict[str, Any]:
         if data is not None:
             with faults.at(key, "data"):
                 validation.load_rows(data, policy_file)
+    with faults.at("serve", "image"):
+        for run in (run for target in policy.targets for run in alternatives(policy, target.run)):
+            with suppress(
+                WorkflowError
+            ):  # of batch steps, which `run` refuses where they would run
+                require_fit(policy, run.name, signatures)
     if faults.report.faults:
         raise PolicyError(faults.report.faults)
     return {

@@ -137,6 +137,16 @@ def test_validate_holds_a_model_to_what_the_policy_says_of_it(
     assert re.search(rf"quickstart\.yaml:7:13: {rule}", line)
 
 
+def test_image_that_no_model_takes_is_a_fault_of_its_key(contract: Path) -> None:
+    policy = contract / "quickstart.yaml"
+    image = "{mode: L, width: 9, height: 8, layout: flat}"
+    policy.write_text(f"{policy.read_text()}serve:\n  image: {image}\n")
+    done = scanflow("validate", policy)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"yaml:\d+:10: serve\.image must give a row of input 'pixels' .*\[72\]", line)
+
+
 def test_inactive_sections_are_said(contract: Path) -> None:
     done = scanflow("validate", contract / "targets.yaml")
     assert "note: checks: validated, not active in this version." in done.stdout
