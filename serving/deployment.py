@@ -14,6 +14,7 @@ from scanflow_serve.runtime import prepare as preparation
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.prepare import Prepared
 from scanflow_serve.serving import admission, composition, environment, listening, start
+from scanflow_serve.serving.image_inputs import require_fit
 from scanflow_serve.serving.locks import StateLock
 from scanflow_serve.serving.progress import Progress
 
@@ -36,11 +37,14 @@ def prepare_state(
     """Plan for this host and keep the plan in the locked state folder.
 
     Raises:
+        UsageError: ``serve.image`` does not give what the chosen run takes.
         ScanflowError: A model can't be read, or no candidate can be measured or is feasible.
     """
     prepared = composition.prepared(
         policy_file, profile_host(), recalibrate=recalibrate, progress=progress
     )
+    signatures = {name: each[0].signature for name, each in prepared.artifacts.items()}
+    require_fit(policy_file.policy, prepared.plan.chosen.run, signatures)
     preparation.save(prepared, lock.state)
     start.keep_policy(policy_file, lock.state)
     return Deployment(prepared, lock)

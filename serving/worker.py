@@ -61,6 +61,7 @@ def settings(start: Launch) -> dict[str, Any]:
         "http": "httptools",
         "lifespan": "on",
         "log_config": None,
+        "proxy_headers": False,  # else any local client names its own address, and its own rate
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
         "server_header": False,
         "ssl_certfile": start.certificate,

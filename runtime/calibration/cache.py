@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -49,7 +50,18 @@ class MeasurementCache:
         try:
             write_result(self.folder / key, result)
         except OSError as error:
-            log.warning("%s: measurements can't be kept: %s", self.folder, error)
+            _warn_once(self.folder, error.strerror or str(error))
+
+
+@functools.cache
+def _warn_once(folder: Path, cause: str) -> None:
+    """Say that nothing is kept in *folder*: once, though every result fails alike."""
+    log.warning(
+        "%s: measurements can't be kept, they are made again at the next start, got %r. "
+        "Set SCANFLOW_CACHE to a folder that can be written.",
+        folder,
+        cause,
+    )
 
 
 def cache_key(

@@ -37,17 +37,29 @@ def model_output(name: str, model: schema.Model, specs: Sequence[TensorSpec]) ->
     """Return the name of the classification output of the model *name*, None if ambiguous.
 
     Raises:
-        WorkflowError: The policy's ``output:`` is none of the model's outputs.
+        WorkflowError: The policy's ``output:`` is none of the model's outputs, or its ``labels:``
+            are not one a class.
     """
-    if model.output is None:
-        return classification_output(specs)
     names = [spec.name for spec in specs]
-    if model.output not in names:
+    if model.output is not None and model.output not in names:
         raise WorkflowError(
             f"models.{name}.output: must be one of the model's outputs {names}, "
             f"got {model.output!r}. Name one of these."
         )
-    return model.output
+    output = model.output or classification_output(specs)
+    if output is not None and model.labels is not None:
+        _one_label_a_class(name, model.labels, specs[names.index(output)])
+    return output
+
+
+def _one_label_a_class(name: str, labels: Sequence[str], spec: TensorSpec) -> None:
+    """Refuse labels that would name another class than the model meant, or none."""
+    classes = spec.shape[1] if len(spec.shape) == 2 else None
+    if classes is not None and classes > 1 and len(labels) != classes:
+        raise WorkflowError(
+            f"models.{name}.labels: must be the names of the {classes} classes of output "
+            f"{spec.name!r}, got {len(labels)}. Name each class, in the output's order."
+        )
 
 
 def ambiguous(where: str, specs: Sequence[TensorSpec]) -> WorkflowError:

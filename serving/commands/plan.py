@@ -49,7 +49,7 @@ def plan(
         outcome = planning.plan(policy, host_file, measurements)
     except InfeasibleError as error:
         if error.verdicts and not as_json:
-            report.console().print(report.plan_table(error.verdicts, title=f"{policy}"))
+            report.print_verdicts(error.verdicts, str(policy))
         raise
     if as_json:
         click.echo(json.dumps(outcome.to_json(), indent=2))
@@ -83,7 +83,7 @@ def calibrate(policy: Path, recalibrate: bool, as_json: bool) -> None:
             record = Record(name, host, error.measurements)
             click.echo(json.dumps(record.to_json(), indent=2))
         elif error.verdicts and not as_json:
-            report.console().print(report.plan_table(error.verdicts, title=f"{policy}"))
+            report.print_verdicts(error.verdicts, str(policy))
         raise
     if as_json:
         record = Record(name, host, prepared.measurements)

@@ -124,6 +124,35 @@ def test_validate_opens_every_file_and_names_the_place(
     assert re.search(place, done.stderr.splitlines()[0])
 
 
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("labels: ['0', '1']", r"models\.digits-mlp\.labels must be the names of the 10 classes"),
+        ("output: scores", r"models\.digits-mlp\.output must be one of the model's outputs"),
+    ],
+)
+def test_validate_holds_a_model_to_what_the_policy_says_of_it(
+    contract: Path, key: str, rule: str
+) -> None:
+    policy = contract / "quickstart.yaml"
+    source = "source: models/digits-mlp.onnx"
+    policy.write_text(policy.read_text().replace(source, f"{source}\n    {key}"))
+    done = scanflow("validate", policy)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert re.search(rf"quickstart\.yaml:7:13: {rule}", line)
+
+
+def test_image_that_no_model_takes_is_a_fault_of_its_key(contract: Path) -> None:
+    policy = contract / "quickstart.yaml"
+    image = "{mode: L, width: 9, height: 8, layout: flat}"
+    policy.write_text(f"{policy.read_text()}serve:\n  image: {image}\n")
+    done = scanflow("validate", policy)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"yaml:\d+:10: serve\.image must give a row of input 'pixels' .*\[72\]", line)
+
+
 def test_inactive_sections_are_said(contract: Path) -> None:
     done = scanflow("validate", contract / "targets.yaml")
     assert "note: checks: validated, not active in this version." in done.stdout

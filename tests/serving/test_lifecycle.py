@@ -241,6 +241,15 @@ def test_missing_keys_are_told_before_anything_is_measured(contract: Path) -> No
     assert not (contract / "cache").exists()
 
 
+def test_image_that_the_model_does_not_take_is_refused_before_a_url_is_told(
+    contract: Path, shared_cache: dict[str, str]
+) -> None:
+    image = "{mode: L, width: 9, height: 8, layout: flat}"
+    done = refused(policy_of(contract, "bentoml", image=image), "--port", "0", **shared_cache)
+    assert done.returncode == 2
+    assert "serve.image: must give a row of input 'pixels' its shape [64]" in done.stderr
+
+
 def test_bad_policy_is_refused_with_its_faults(contract: Path) -> None:
     done = refused(contract / "full.yaml")
     assert done.returncode == 2

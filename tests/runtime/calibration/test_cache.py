@@ -66,12 +66,15 @@ def test_only_lasting_refusals_are_kept(tmp_path: Path, code: str, kept: bool) -
     assert (cache.get("key") is not None) is kept
 
 
-def test_unwritable_folder_costs_a_warning(
+def test_unwritable_folder_costs_one_warning_however_much_is_measured(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    MeasurementCache(tmp_path / "file").put("key", RESULT)
-    assert "measurements can't be kept" in caplog.text
+    for key in ("one", "two"):
+        MeasurementCache(tmp_path / "file").put(key, RESULT)
+    (record,) = caplog.records
+    assert f"{tmp_path / 'file'}: measurements can't be kept" in record.getMessage()
+    assert "Set SCANFLOW_CACHE" in record.getMessage()
 
 
 def test_key_does_not_depend_on_names_that_change_no_figure(

@@ -101,6 +101,26 @@ def test_output_that_the_model_lacks_is_an_error(tmp_path):
         world.build("a")
 
 
+@pytest.mark.parametrize("labels", [["no"], ["no", "yes", "maybe"]])
+def test_labels_that_are_not_one_a_class_are_an_error(tmp_path, labels):
+    world = World(tmp_path, {"a": logits(), "b": logits()}, SLOT)
+    world.models["b"]["labels"] = labels
+    with pytest.raises(
+        WorkflowError,
+        match=rf"models\.b\.labels: .* the 2 classes of output .*, got {len(labels)}\.",
+    ):
+        world.build("a")
+
+
+def test_labels_are_not_counted_where_the_model_does_not_tell_its_classes(tmp_path):
+    free = model([spec("x", 2)], [spec("y", None)], lambda x: [x])
+    score = model([spec("x", 2)], [spec("y", 1)], lambda x: [x[:, :1]])
+    world = World(tmp_path, {"a": free, "b": score}, "W: {steps: [{model: a}, {model: b}]}")
+    for name in world.models:
+        world.models[name]["labels"] = ["no", "yes", "maybe"]
+    assert world.build("a", "b").run({"x": X})["y"].shape == (2, 1)
+
+
 def test_logits_become_probabilities_in_a_slot_known_to_be_mixed(tmp_path):
     world = World(tmp_path, {"a": logits(), "b": probabilities()}, SLOT)
     pipeline = world.build("a", kinds={"a": "logits", "b": "probabilities"})
