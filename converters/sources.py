@@ -24,6 +24,7 @@ from scanflow_serve.runtime.folders import cache_folder
 from scanflow_serve.runtime.tensors import Signature
 
 log = logging.getLogger(__name__)
+SUFFIXES = (".onnx", ".xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,50 +44,73 @@ def ingest(name: str, model: schema.Model, policy_file: PolicyFile) -> Artifact:
             with external data outside of its folder, or loaded by no installed backend.
         PolicyError: The path leaves the policy's folder.
     """
-    source = _inspect(name, model.source, policy_file)
-    path = source.files[0]
-    digest = _digest(source.files)
-    key = hashlib.sha256(f"{digest} {source.format} {source.precision}".encode()).hexdigest()
-    signature, tools = _signature(path, source.format, key)
+    suffix = Path(model.source).suffix.lower()
+    if re.match(r"[a-z]\w+:", model.source) or suffix not in SUFFIXES:
+        raise ArtifactError(
+            f"Model {name!r}: source must be an ONNX file or OpenVINO IR (.xml), got "
+            f"{model.source!r}. This version does not convert models. Export it to ONNX, beside "
+            "the policy."
+        )
+    path = policy_file.resolve(model.source)
+    return file_artifact(name, path, policy_file.folder, source=model.source)
+
+
+def file_artifact(name: str, path: Path, folder: Path, *, source: str = "") -> Artifact:
+    """Return the artifact that the model file *path* is, as it stands.
+
+    Args:
+        folder: What external data may not leave, where it is not beside the model.
+        source: As the policy says it; default: the path.
+
+    Raises:
+        ArtifactError: It is missing, malformed, with external data outside of its folder, or
+            loaded by no installed backend.
+    """
+    found = _inspect(name, path, folder)
+    digest = _digest(found.files)
+    key = hashlib.sha256(f"{digest} {found.format} {found.precision}".encode()).hexdigest()
+    signature, tools = _signature(path, found.format, key)
     return Artifact(
         id=key,
         model=name,
-        format=source.format,
-        precision=source.precision,
+        format=found.format,
+        precision=found.precision,
         path=path,
-        size_bytes=sum(file.stat().st_size for file in source.files),
+        size_bytes=sum(file.stat().st_size for file in found.files),
         signature=signature,
-        manifest=Manifest(source=model.source, source_digest=digest, tools=tools),
-        data=source.files[1:],
+        manifest=Manifest(source=source or str(path), source_digest=digest, tools=tools),
+        data=found.files[1:],
     )
 
 
-def _inspect(name: str, source: str, policy_file: PolicyFile) -> _Source:
-    suffix = Path(source).suffix.lower()
-    if re.match(r"[a-z]\w+:", source) or suffix not in (".onnx", ".xml"):
-        raise ArtifactError(
-            f"Model {name!r}: source must be an ONNX file or OpenVINO IR (.xml), got {source!r}. "
-            "This version does not convert models. Export it to ONNX, beside the policy."
-        )
-    path = policy_file.resolve(source)
+def model_files(name: str, path: Path, folder: Path) -> tuple[Path, ...]:
+    """Return the files of the model in *path*, its own first.
+
+    Raises:
+        ArtifactError: As `file_artifact`.
+    """
+    return _inspect(name, path, folder).files
+
+
+def _inspect(name: str, path: Path, folder: Path) -> _Source:
     if not path.is_file():
         raise ArtifactError(f"{path}: must be the file of model {name!r}, got none. Put it there.")
-    if suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         structure = read_structure(path)
-        external = (_external(path, place, policy_file) for place in sorted(structure.external))
+        external = (_external(path, place, folder) for place in sorted(structure.external))
         return _Source("onnx", structure.precision, (path, *external))
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise ArtifactError(f"{weights}: must hold the weights of {path.name}, got no such file.")
     quantised = b'type="FakeQuantize"' in path.read_bytes()
-    weights = _external(path, weights.name, policy_file)
+    weights = _external(path, weights.name, folder)
     return _Source("openvino", "int8" if quantised else "fp32", (path, weights))
 
 
-def _external(path: Path, location: str, policy_file: PolicyFile) -> Path:
+def _external(path: Path, location: str, root: Path) -> Path:
     """Return the file of external data; it may not lie outside of the folders it belongs to."""
     place = (path.parent / location).resolve()
-    for folder in (path.parent.resolve(), policy_file.folder.resolve()):
+    for folder in (path.parent.resolve(), root.resolve()):
         if not place.is_relative_to(folder):
             raise ArtifactError(
                 f"{path}: external data must stay in {folder}, got {location!r}. "

@@ -46,6 +46,7 @@ def check_files(root: Node, folder: Path, report: Report) -> None:
     files = _Files(folder, report)
     for model in entries(root, "models").values():
         files.check_source(model.get("source"))
+        files.existing(model.get("weights"))
     for data in (root.get("calibration"), root.get("validation")):
         if data is not None:
             files.check_data(data.get("data"), data.get("input"), data.get("target"))

@@ -37,6 +37,7 @@ Count: TypeAlias = Annotated[int, Field(ge=1)]
 BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 DeviceName: TypeAlias = Literal["CPU", "GPU", "NPU", "CUDA", "ROCM"]
+InputDtype: TypeAlias = Literal["float32", "float64", "int64", "int32", "uint8", "bool", "str"]
 Prefer: TypeAlias = Literal["accuracy", "latency", "balanced"]
 Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "f1_macro", "r2"]
 Texts: TypeAlias = Annotated[
@@ -75,10 +76,31 @@ class Variants(Section):
     )
 
 
+class ModelInput(Section):
+    """One input of a model whose source does not say what it takes."""
+
+    shape: list[Annotated[int, Field(ge=-1)]] = Field(
+        min_length=1, description="The first dimension is the batch; -1: any size."
+    )
+    dtype: InputDtype = Field(default="float32", description="As numpy names it; str: text.")
+
+
+CONSENT = "I trust this file"  # loading a pickle runs what its author put into it
+
+
 class Model(Section):
     """One trained network or estimator."""
 
     source: str = Field(description="ONNX file, OpenVINO IR, torch:module:factory, models:/…, …")
+    weights: str | None = Field(
+        default=None, description="What torch:module:factory loads: .safetensors, .pt, .pth."
+    )
+    inputs: dict[str, ModelInput] | None = Field(
+        default=None, description="By name, in order; where the source does not say what it takes."
+    )
+    trust_pickle: Literal["I trust this file"] | None = Field(
+        default=None, description="Consent to load a pickle: it runs what its author put into it."
+    )
     version: str = "1"
     task: Literal["classification", "regression", "other"] | None = None
     labels: list[str] | None = Field(default=None, description="Class names, in output order.")
@@ -89,6 +111,15 @@ class Model(Section):
     )
     output: str | None = Field(default=None, description="Name of the classification output.")
     kind: Literal["logits", "probabilities", "score"] | None = None
+
+    @model_validator(mode="after")
+    def _weights_have_a_factory(self) -> Model:
+        if self.weights is not None and not self.source.startswith("torch:"):
+            raise _violation(
+                f"must have weights only beside source torch:module:factory, got {self.source!r}",
+                "Remove weights.",
+            )
+        return self
 
 
 class Data(Section):
