@@ -1,4 +1,4 @@
-"""What must hold before a policy is prepared: its state folder is free, its keys can be had.
+"""What must hold before a policy is prepared: a free state folder, keys, a certificate.
 
 Imports nothing of the runtime's weight, so that a fault shows at once.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.policies.schema import Auth
 from scanflow_serve.runtime.folders import state_folder
@@ -33,3 +34,28 @@ def require_keys(policy_file: PolicyFile, environ: Mapping[str, str]) -> None:
     auth = policy_file.policy.serve.auth
     if isinstance(auth, Auth):
         keys.load_keys(auth, policy_file.folder, environ)
+
+
+def require_certificate(policy_file: PolicyFile) -> None:
+    """Check that the files of ``serve.tls`` can be served with.
+
+    Raises:
+        UsageError: They are no PEM files, don't belong together, or the key has a passphrase.
+    """
+    tls = policy_file.policy.serve.tls
+    if tls is None:
+        return
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            policy_file.folder / tls.certificate,
+            policy_file.folder / tls.key,
+            password="",  # else OpenSSL asks the terminal for it
+        )
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(
+            "serve.tls: must name a PEM certificate and its key without a passphrase, got "
+            f"{tls.certificate!r} and {tls.key!r} ({getattr(error, 'reason', None) or error}). "
+            "Export both again."
+        ) from error

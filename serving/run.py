@@ -24,14 +24,15 @@ def serve(
     """Prepare and serve the policy at *path*; does not return.
 
     Raises:
-        ScanflowError: The policy has faults, the state folder or the port is in use, keys are
-            missing, or no candidate can be served.
+        ScanflowError: The policy has faults, the state folder or the port is in use, keys or
+            the certificate can't be had, or no candidate can be served.
     """
     policy_file = load_policy(path)
     settings = policy_file.policy.serve
     address = bind or settings.host
     listening.refuse_open_door(settings, address)
     admission.require_keys(policy_file, os.environ)
+    admission.require_certificate(policy_file)
     lock = admission.lock_state(policy_file, state)
     sock = listening.bind(address, settings.port if port is None else port)
     start = launch(policy_file.policy, policy_file.folder, lock, sock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -204,6 +205,11 @@ def test_make_targets_in_the_docs_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     named = {t for page in PAGES.values() for t in re.findall(r"(?:^|`)make ([a-z]+)", page, re.M)}
     assert {"serve", "test", "check", "bench"} <= named <= targets
+
+
+def test_wheel_that_the_readme_installs_is_the_one_that_is_built() -> None:
+    (named,) = re.findall(r"^pip install (\S+\.whl)", README, re.M)
+    assert named == f"dist/scanflow_serve-{version('scanflow-serve')}-py3-none-any.whl"
 
 
 def test_first_screen_tells_what_how_and_whether() -> None:

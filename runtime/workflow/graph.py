@@ -12,7 +12,7 @@ from scanflow_serve.policies.errors import WorkflowError
 MODEL_PREFIX = "model:"  # no name of a policy holds a colon
 JOIN = ">"  # nor this
 # Step options that would change a result if a serving run did not obey them.
-_BATCH_OPTIONS = ("needs", "when", "for_each", "outputs")
+_BATCH_OPTIONS = ("needs", "when", "for_each", "outputs", "retries", "timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _step_nodes(
 
 def _refuse_batch_options(step: schema.Step, path: str) -> None:
     for option in _BATCH_OPTIONS:
-        if (value := getattr(step, option)) is not None:
+        if value := getattr(step, option):
             raise WorkflowError(
                 f"{path}.{option}: only steps of batch workflows have `{option}`, got {value!r}. "
                 f"Remove it, or take the step out of the target's run."

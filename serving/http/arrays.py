@@ -15,7 +15,6 @@ from scanflow_serve.serving.http.exchange import shown
 
 MAX_RANK = 32  # numpy 1's limit
 _NUMBERS = frozenset({int, float})
-_INTEGERS = frozenset({int})
 _BOOLEANS = frozenset({bool})
 _TEXTS = frozenset({str})
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.tensors import TensorSpec
+from scanflow_serve.runtime.workflow import graph
 from scanflow_serve.serving.http.exchange import Exchange, Reply, json_reply, parse_json, shown
 from scanflow_serve.serving.http.oip_tensors import datatype
 from scanflow_serve.serving.http.site import Site
@@ -14,7 +16,8 @@ from scanflow_serve.serving.http.site import Site
 if TYPE_CHECKING:
     from scanflow_serve.runtime.engine import Served
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "statistics")
+# Not "model_repository": the index is there, loading and unloading by clients is not.
+EXTENSIONS = ("binary_tensor_data", "classification", "statistics")
 
 
 def server_metadata() -> Reply:
@@ -105,6 +108,7 @@ async def repository_index(site: Site, exchange: Exchange) -> Reply:
 
 def _not_loaded(site: Site, loaded: set[str]) -> list[dict[str, str]]:
     policy = site.engine.policy_file.policy
+    running = graph.alternative(policy, site.engine.plan.chosen.run).workflows
     versions = dict.fromkeys(policy.workflows, "1")
     versions |= {name: model.version for name, model in policy.models.items()}
     return [
@@ -112,8 +116,14 @@ def _not_loaded(site: Site, loaded: set[str]) -> list[dict[str, str]]:
             "name": name,
             "version": versions[name],
             "state": "UNAVAILABLE",
-            "reason": "not loaded on this host: the plan chose otherwise",
+            "reason": _reason(name, running),
         }
         for name in versions
         if name not in loaded
     ]
+
+
+def _reason(name: str, running: Collection[str]) -> str:
+    if name in running:
+        return "runs as a part of the policy's run, has no name of its own on this host"
+    return "not loaded on this host: the plan chose otherwise"

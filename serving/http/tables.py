@@ -16,8 +16,6 @@ from scanflow_serve.serving.http.arrays import index_path, leaves
 from scanflow_serve.serving.http.exchange import shown
 from scanflow_serve.serving.http.inputs import Batch, batch, bound_rows, unknown_names
 
-MOST_CELL = 131_072  # characters of a CSV cell; csv's own bound
-
 
 @dataclass(frozen=True, slots=True)
 class Table:

@@ -241,6 +241,16 @@ def test_missing_keys_are_told_before_anything_is_measured(contract: Path) -> No
     assert not (contract / "cache").exists()
 
 
+def test_certificate_that_is_none_is_told_before_anything_is_measured(contract: Path) -> None:
+    (contract / "cert.pem").write_text("nothing of the kind")
+    tls = "{certificate: cert.pem, key: cert.pem}"
+    policy = policy_of(contract, "uvicorn", tls=tls)
+    done = refused(policy, SCANFLOW_CACHE=str(contract / "cache"))
+    assert done.returncode == 2
+    assert "serve.tls: must name a PEM certificate and its key" in done.stderr
+    assert not (contract / "cache").exists()
+
+
 def test_image_that_the_model_does_not_take_is_refused_before_a_url_is_told(
     contract: Path, shared_cache: dict[str, str]
 ) -> None:

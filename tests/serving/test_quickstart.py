@@ -137,7 +137,8 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         right = body[:4] == b"\x89PNG" and self.headers["Content-Type"] == "image/png"
-        reply = json.dumps({"label": ["7"], "variant": "v"} if right else {"detail": "no PNG"})
+        answer = {"label": self.server.label, "variant": "v"}  # type: ignore[attr-defined]
+        reply = json.dumps(answer if right else {"detail": "no PNG"})
         self.send_response(200 if right else 415)
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
@@ -152,8 +153,10 @@ def run_client(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_client_prints_the_label(folder: Path) -> None:
+@pytest.mark.parametrize("label", ["7", 7])
+def test_client_prints_the_label_by_name_or_number(folder: Path, label: str | int) -> None:
     with HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        server.label = label  # type: ignore[attr-defined]
         Thread(target=server.serve_forever, daemon=True).start()
         done = run_client(folder, "--url", f"http://127.0.0.1:{server.server_port}")
         server.shutdown()

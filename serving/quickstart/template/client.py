@@ -44,9 +44,8 @@ def main() -> int:
         except OSError as error:
             print(f"{options.url}: {error}. Is the server running?", file=sys.stderr)
             return 1
-        label = answer["label"]  # a list where the input had several rows
-        text = label if isinstance(label, str) else " ".join(label)
-        print(f"{image}: {text}, by {answer['variant']}")
+        # One image is one row: a single label, a number where the policy gives no `labels`.
+        print(f"{image}: {answer['label']}, by {answer['variant']}")
     return 0
 
 

@@ -21,7 +21,10 @@ def test_a_batch_step_in_a_branch_is_named_by_its_branch(tmp_path):
         slots_of(tmp_path, "W: {steps: [{parallel: [{model: m}, {script: a.py}]}]}")
 
 
-@pytest.mark.parametrize("option", ["when: host.throttled", "for_each: files", "needs: [a]"])
+@pytest.mark.parametrize(
+    "option",
+    ["when: host.throttled", "for_each: files", "needs: [a]", "retries: 2", "timeout_s: 5"],
+)
 def test_a_batch_option_in_a_serving_run_is_an_error(tmp_path, option):
     key = option.partition(":")[0]
     with pytest.raises(WorkflowError, match=rf"steps\[0\]\.{key}: only steps of batch workflows"):
