@@ -24,8 +24,9 @@ from typing import Any
 import contenders
 from contenders import BASE, BUILD, ROOT, Contender, served
 from load import Body, Figures, burst, generator
+from page import machine, update
 from processes import Running
-from tables import CONNECTIONS, Burst, machine, table, update
+from tables import CONNECTIONS, Burst, table
 
 US_PER_S = 1e6
 CHOICES: dict[str, Callable[[], Contender]] = {
@@ -200,7 +201,7 @@ def main() -> None:
     text = table(result, chosen, bursts)
     print(text)
     if options.update:
-        update(options.update, text)
+        update(options.update, "overhead", text)
 
 
 if __name__ == "__main__":

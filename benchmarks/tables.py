@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import psutil
 from contenders import Contender
+from page import Aim, aim_lines
 
 CONNECTIONS = (1, 16)
 
@@ -26,22 +23,6 @@ class Burst:
     p50_ms: float
     p99_ms: float
     cpu_us: float  # processor time of all its processes, a request
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """A bound that the project set itself, and what was measured."""
-
-    text: str
-    value: float
-    bound: float
-    at_least: bool
-    unit: str = "x"
-
-    @property
-    def met(self) -> bool:
-        """Return whether the bound holds."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
 
 
 def medians(bursts: Iterable[Burst], key: str, connections: int) -> Burst:
@@ -104,12 +85,7 @@ def table(result: dict[str, Any], chosen: Sequence[Contender], bursts: list[Burs
             f" {many.p50_ms:.2f} ms | {many.p99_ms:.1f} ms | {many.rps:,.0f} |"
             f" {many.cpu_us:.0f} us | {result['memory_mb'][contender.key]:.0f} MiB |"
         )
-    lines += ["", "| aim | measured | |", "|---|---|---|"]
-    for aim in aims(result, bursts):
-        bound = f"{'>=' if aim.at_least else '<='} {aim.bound:g} {aim.unit}"
-        met = "met" if aim.met else "**not met**"
-        lines.append(f"| {aim.text}: {bound} | {aim.value:.2f} {aim.unit} | {met} |")
-    lines += ["", sentence(result)]
+    lines += ["", *aim_lines(aims(result, bursts)), "", sentence(result)]
     return "\n".join(lines)
 
 
@@ -124,21 +100,3 @@ def sentence(result: dict[str, Any]) -> str:
             f" {light['ready_s']:.2f} s and takes {light['memory_mb']:.0f} MiB."
         )
     return " ".join(parts)
-
-
-def machine() -> str:
-    """Return processor, cores and Python, without the machine's name."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
-        cpu = found[1]
-    return f"{psutil.cpu_count()} x {cpu}, Python {platform.python_version()}"
-
-
-def update(path: Path, text: str) -> None:
-    """Replace what stands between the two ``overhead`` comments of *path*."""
-    pattern = re.compile(r"(<!-- overhead -->\n).*?(<!-- /overhead -->)", re.DOTALL)
-    page, count = pattern.subn(lambda m: f"{m[1]}{text}\n{m[2]}", path.read_text())
-    if count != 1:
-        raise SystemExit(f"{path}: must hold '<!-- overhead -->' and '<!-- /overhead -->' once.")
-    path.write_text(page)

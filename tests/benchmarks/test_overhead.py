@@ -15,7 +15,8 @@ import load
 import overhead
 import pytest
 import tables
-from tables import Aim, Burst
+from page import Aim
+from tables import Burst
 
 
 class _Server(ThreadingHTTPServer):
@@ -113,22 +114,6 @@ def test_tables_hold_what_was_measured() -> None:
     text = tables.table(result, [contenders.bare()], bursts)
     assert "| bare uvicorn, bare model | 1.000 ms | 2.00 ms | 1,000 |" in text
     assert "binary request: <= 0.5 ms | 0.25 ms | met |" in text
-
-
-def test_update_replaces_the_last_tables_and_nothing_else(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text("a\n<!-- overhead -->\nold\n<!-- /overhead -->\nz\n")
-    tables.update(page, "new")
-    tables.update(page, "newer")
-    assert page.read_text() == "a\n<!-- overhead -->\nnewer\n<!-- /overhead -->\nz\n"
-
-
-def test_update_refuses_a_page_without_the_place(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text("mine")
-    with pytest.raises(SystemExit, match="must hold '<!-- overhead -->'"):
-        tables.update(page, "new")
-    assert page.read_text() == "mine"
 
 
 def test_image_body_holds_the_whole_image() -> None:
