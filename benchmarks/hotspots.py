@@ -85,15 +85,20 @@ async def profiled(requests: int) -> tuple[float, pstats.Stats]:
 def print_request(requests: int) -> None:
     """Print where a request's time goes, by the function that spends it itself."""
     cpu_us, stats = asyncio.run(profiled(requests))
-    own: Counter[str] = Counter()
+    functions: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
     for (file, _, function), (_, _, tottime, _, _) in stats.stats.items():  # type: ignore[attr-defined]
         found = PACKAGE.search(file)
         place = f"{found[1]}/{found[2]}" if found else Path(file).name
-        own[f"{place} {function}"] += tottime
-    whole = own.total()
-    print(f"\n/predict, in process: {cpu_us:.0f} us of processor time a request. Shares:\n")
-    for place, seconds in own.most_common(LINES):
-        print(f"  {seconds / whole:6.1%}  {place}")
+        functions[f"{place} {function}"] += tottime
+        runs = "onnxruntime" in function or "onnxruntime" in file
+        ours = f"{found[1]}/{found[2].split('/')[0]}" if found else "Python and libraries"
+        parts["onnxruntime" if runs else ours] += tottime
+    print(f"\n/predict, in process: {cpu_us:.0f} us of processor time a request.")
+    for title, own in (("part", parts), ("function", functions)):
+        print(f"\nShares by {title}:\n")
+        for place, seconds in own.most_common(LINES):
+            print(f"  {seconds / own.total():6.1%}  {place}")
 
 
 def print_imports() -> None:
