@@ -75,7 +75,8 @@ def read_structure(path: Path) -> Structure:
         raise ArtifactError(f"{path}: can't be read: {error.strerror}.") from error
     except RecursionError:
         raise ArtifactError(
-            f"{path}: must be an ONNX file, got graphs nested too deep to be one."
+            f"{path}: must be an ONNX file, got graphs nested too deep to be one. "
+            "Export or copy the model again."
         ) from None
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise ArtifactError(
