@@ -40,16 +40,15 @@ def ingest(name: str, model: schema.Model, policy_file: PolicyFile) -> Artifact:
     """Return the artifact of model *name*, served as it stands.
 
     Raises:
-        ArtifactError: The source is of a kind that is not supported, or missing, malformed,
+        ArtifactError: The source is of a kind that must be converted, or missing, malformed,
             with external data outside of its folder, or loaded by no installed backend.
         PolicyError: The path leaves the policy's folder.
     """
     suffix = Path(model.source).suffix.lower()
     if re.match(r"[a-z]\w+:", model.source) or suffix not in SUFFIXES:
         raise ArtifactError(
-            f"Model {name!r}: source must be an ONNX file or OpenVINO IR (.xml), got "
-            f"{model.source!r}. This version does not convert models. Export it to ONNX, beside "
-            "the policy."
+            f"Model {name!r}: source must be an ONNX file or OpenVINO IR (.xml) to be served as it "
+            f"stands, got {model.source!r}. Convert it: scanflow-serve convert POLICY"
         )
     path = policy_file.resolve(model.source)
     return file_artifact(name, path, policy_file.folder, source=model.source)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from scanflow_serve.policies.errors import UsageError
+from scanflow_serve.runtime.documents import read_document
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Measurement, Measurements, Refusal
 from scanflow_serve.runtime.variants import Candidate
@@ -72,22 +72,6 @@ def load_record(path: Path) -> Record:
         UsageError: It can't be read or is no such record; every fault is listed.
     """
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: must be readable, got {error.strerror!r}. {_CURE}") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: must be JSON, got {str(error)!r}. {_CURE}") from None
-    if not isinstance(document, dict):
-        found = type(document).__name__
-        raise UsageError(f"{path}: must be a JSON object, got {found!r}. {_CURE}")
-    try:
-        return Record.from_json(document)
-    except ValidationError as error:
-        faults = [
-            f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, "
-            f"got {repr(fault['input'])[:80]}."
-            for fault in error.errors(include_url=False)
-        ]
-        raise UsageError("\n".join([*faults, _CURE])) from None
+        return read_document(path, Record.from_json, _CURE)
     except ValueError as error:
         raise UsageError(f"{path}: a candidate's id {error}. {_CURE}") from None
