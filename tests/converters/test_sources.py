@@ -117,7 +117,7 @@ def test_corrupt_cache_is_written_again(
 def test_other_kinds_of_source_are_refused_with_the_way_out(
     policy_file: PolicyFile, source: str
 ) -> None:
-    with pytest.raises(ArtifactError, match=r"must be an ONNX file .* Convert it: scanflow-serve convert POLICY"):
+    with pytest.raises(ArtifactError, match=r"must be an ONNX file .* Convert it: scanflow-serve"):
         ingest("net", model(source), policy_file)
 
 
