@@ -3,12 +3,16 @@
 #   make test     a fresh machine to a passed suite             make wheel    dist/*.whl, dist/*.tar.gz
 #   make check    lint, format, types                           make schema   the policies' JSON Schema
 # Settings: PYTHON=python3.12  VENV=.venv  PORT=3000  ARGS='-k host' (test) or '--seconds 60' (bench)
+#   ARGS=-n0 runs the tests in one process.
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 VENV ?= .venv
 PORT ?= 3000
+# A file is one worker's, so that what its tests share is made once. More workers than four only
+# wait for each other's servers.
+WORKERS = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 export BENTOML_DO_NOT_TRACK := True
@@ -22,7 +26,7 @@ serve: $(VENV)/.installed
 	else exec $(BIN)/scanflow-serve quickstart digits --port $(PORT); fi
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(WORKERS) $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

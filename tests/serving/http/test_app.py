@@ -152,10 +152,10 @@ def test_compressed_requests_are_read(serve, row, path, encoding, pack):
         ("br", b"x", 415, "Content-Encoding must be one of gzip, deflate, identity, got 'br'"),
         ("gzip", b"xyz", 400, "body must be gzip, as its header says"),
         ("gzip", b"", 400, "body must be a complete gzip stream"),
-        ("gzip", gzip.compress(b"{}")[:-3], 400, "body must be a complete gzip stream"),
-        ("gzip", gzip.compress(b"{}") + b"x", 400, "body must end with its gzip stream"),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-3], 400, "body must be a complete gzip stream"),
+        ("gzip", gzip.compress(b"{}", mtime=0) + b"x", 400, "body must end with its gzip stream"),
         ("deflate", b"\xff\xff", 400, "body must be deflate, as its header says"),
-        ("gzip", gzip.compress(b"\0" * 2**21), 413, "once decompressed"),
+        ("gzip", gzip.compress(b"\0" * 2**21, mtime=0), 413, "once decompressed"),
     ],
 )
 def test_a_broken_or_bomb_like_compression_is_refused(serve, encoding, body, status, says):
