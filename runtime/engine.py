@@ -28,9 +28,9 @@ from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.prediction_ids import prediction_ids
 from scanflow_serve.runtime.prepared import Prepared
 from scanflow_serve.runtime.requests import Request, Response
-from scanflow_serve.runtime.scheduler import Admission, Cost, cost, late
+from scanflow_serve.runtime.scheduler.admission_old import Admission, Cost, cost, late
 from scanflow_serve.runtime.store import held_in_store
-from scanflow_serve.runtime.supply import artifact_for
+from scanflow_serve.runtime.supply import artifact_for, class_names
 from scanflow_serve.runtime.tensors import Signature, Tensors
 from scanflow_serve.runtime.variants import Candidate, Variant
 from scanflow_serve.runtime.workflow import graph
@@ -48,7 +48,7 @@ class Served:
     Attributes:
         model: Names of the models that answer, joined by ``+``; "" for Python steps alone.
         version: The model's version; "1" if several models or none answer.
-        labels: Class names in output order, None if the policy gives none.
+        labels: Class names in output order, None if neither the policy nor the source has any.
     """
 
     name: str
@@ -253,7 +253,11 @@ def _named(
 ) -> Served:
     policy: Policy = prepared.policy_file.policy
     models = [policy.models[variant.model] for variant in pipeline.candidate.variants]
-    labels = next((tuple(model.labels) for model in models if model.labels), None)
+    given = (
+        class_names(policy.models[name], prepared.artifacts[name])
+        for name in (variant.model for variant in pipeline.candidate.variants)
+    )
+    labels = next((names for names in given if names), None)
     return Served(
         name=name,
         kind=kind,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.measurements import Latency, Measurement
-from scanflow_serve.runtime.scheduler import Admission, Cost, cost
+from scanflow_serve.runtime.scheduler.admission_old import Admission, Cost, cost
 
 MEASURED = Measurement(
     load_s=0.1,

@@ -1,0 +1,78 @@
+"""How much traffic there is, and how long answers take: moving figures, updated on each tick."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+
+class Rate:
+    """Arrivals per second: a fast mean that follows a surge, and a slow one that outlasts a lull.
+
+    Attributes:
+        fast: Per second, over about *fast_s*.
+        slow: Per second, over about *slow_s*.
+    """
+
+    __slots__ = ("_count", "_fast_s", "_since", "_slow_s", "_start", "fast", "slow")
+
+    def __init__(self, now: float, fast_s: float, slow_s: float) -> None:
+        self.fast = self.slow = 0.0
+        self._count = 0
+        self._start = self._since = now
+        self._fast_s = fast_s
+        self._slow_s = slow_s
+
+    def add(self, count: int) -> None:
+        """Count arrivals."""
+        self._count += count
+
+    def tick(self, now: float) -> None:
+        """Bring the means up to date."""
+        passed = now - self._since
+        if passed <= 0.0:
+            return
+        current = self._count / passed
+        # Before a mean's own span has passed, all that was seen counts alike.
+        seen = now - self._start
+        self.fast += _weight(passed, self._fast_s, seen) * (current - self.fast)
+        self.slow += _weight(passed, self._slow_s, seen) * (current - self.slow)
+        self._count = 0
+        self._since = now
+
+    @property
+    def cautious(self) -> float:
+        """Return the larger of both: quick to rise, slow to fall."""
+        return max(self.fast, self.slow)
+
+
+def _weight(passed: float, span: float, seen: float) -> float:
+    return max(-math.expm1(-passed / span), passed / seen if seen < span else 0.0)
+
+
+class Window:
+    """The latest answers' latencies.
+
+    Args:
+        most: Answers that are kept.
+        span_s: How long they count.
+    """
+
+    __slots__ = ("_kept", "_span_s")
+
+    def __init__(self, most: int = 1024, span_s: float = 10.0) -> None:
+        self._kept: deque[tuple[float, float]] = deque(maxlen=most)
+        self._span_s = span_s
+
+    def add(self, now: float, latency_ms: float) -> None:
+        """Count one answer."""
+        self._kept.append((now, latency_ms))
+
+    def percentiles(self, now: float, wanted: Sequence[float]) -> list[float]:
+        """Return percentiles of the latency, in ms, nearest rank; 0 where nothing was answered."""
+        oldest = now - self._span_s
+        values = sorted(ms for at, ms in self._kept if at >= oldest)
+        if not values:
+            return [0.0] * len(wanted)
+        return [values[max(0, math.ceil(q / 100 * len(values)) - 1)] for q in wanted]

@@ -1,0 +1,34 @@
+"""The scheduler's constants, each with its reason; the simulator varies them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Constants that are no policy's business.
+
+    Attributes:
+        reserve_ms: Kept back from every deadline for writing the answer.
+        margin: Factor on the time that the requests behind a batch will need.
+        target_load: Share of the host's capacity that the mix plans with; the rest absorbs bursts.
+        fast_s: Span of the rate that follows a surge.
+        slow_s: Span of the rate that outlasts a lull.
+        least_change: In load, below which the mix stays as it is.
+        overhead_ms: Cost of a request beside inference, on the same cores.
+        backoff_s: Pause after a variant's first failure.
+        longest_backoff_s: Pause at most.
+        failures: In a row, after which a variant pauses although no other did better.
+    """
+
+    reserve_ms: float = 0.5
+    margin: float = 1.1
+    target_load: float = 0.9
+    fast_s: float = 0.5
+    slow_s: float = 4.0
+    least_change: float = 0.03
+    overhead_ms: float = 0.0
+    backoff_s: float = 1.0
+    longest_backoff_s: float = 60.0
+    failures: int = 3
