@@ -26,7 +26,10 @@ class Manifest:
         tools: Tool name -> version.
         verification: Figures of the verification against the source, empty if it *is* the source.
         options: What the steps were told, such as the digest of the calibration data.
-        effective: Backend -> the precision that it executed in when it was verified.
+        effective: Backend -> the precision that it executed in when it was verified: that of
+            most of its weights.
+        weights: What weights are stored in -> their share, 0 to 1; empty if not known.
+        labels: Class names in output order, where the source knows them.
         durations_s: Step -> seconds that it took.
         lineage: The registry's address of the source, such as ``models:/digits/3`` where `source`
             names an alias; empty for a file.
@@ -43,11 +46,15 @@ class Manifest:
     durations_s: Mapping[str, float] = field(default_factory=dict)
     lineage: str = ""
     version: int = MANIFEST_VERSION
+    weights: Mapping[str, float] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """Return the manifest whose ``dataclasses.asdict`` is *value*."""
-        return cls(**{**value, "route": tuple(value["route"])})
+        labels = value.get("labels")
+        labels = None if labels is None else tuple(labels)
+        return cls(**{**value, "route": tuple(value["route"]), "labels": labels})
 
 
 @dataclass(frozen=True, slots=True)

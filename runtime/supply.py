@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scanflow_serve.policies.errors import ArtifactError
+from scanflow_serve.policies.schema import Model
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends.registry import BACKENDS
 from scanflow_serve.runtime.measurements import Refusal
@@ -25,6 +26,13 @@ class Supply:
     refused: Mapping[tuple[str, str], Refusal] = field(default_factory=dict)
 
 
+def class_names(model: Model, artifacts: Sequence[Artifact]) -> tuple[str, ...] | None:
+    """Return the names of a model's classes: the policy's, else those that its source knows."""
+    if model.labels is not None:
+        return tuple(model.labels)
+    return next((a.manifest.labels for a in artifacts if a.manifest.labels is not None), None)
+
+
 def artifact_for(variant: Variant, artifacts: Sequence[Artifact]) -> Artifact:
     """Return the file that *variant* loads, of those of its model, the source's own first.
 
@@ -38,7 +46,8 @@ def artifact_for(variant: Variant, artifacts: Sequence[Artifact]) -> Artifact:
     able = [artifact for artifact in artifacts if artifact.format in formats]
     exact = [artifact for artifact in able if artifact.precision == variant.precision]
     own = [artifact for artifact in exact if variant.backend in artifact.manifest.effective]
-    for artifact in (*own, *exact, *able):
+    anyones = [artifact for artifact in exact if not artifact.manifest.effective]
+    for artifact in (*own, *anyones, *able):
         return artifact
     raise ArtifactError(
         f"{variant.id}: its model must be there as {' or '.join(sorted(formats))}, got "

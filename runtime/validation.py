@@ -78,7 +78,8 @@ def score(
         output: Of shape (rows, classes) when float, the highest wins; or the classes themselves,
             as indices or texts, shape (rows,). For ``r2`` the predicted values.
         target: Shape (rows,), class indices or texts; for ``r2`` values shaped as *output*.
-        labels: Class names in output order; needed where only one of both is text.
+        labels: Class names in output order; needed where only one of both is text, or where
+            classes are numbers that do not count from 0.
 
     Raises:
         CalibrationError: *output* and *target* can't be compared.
@@ -168,6 +169,7 @@ def _classes(
             )
         # A row with NaN is of no class, so it counts as wrong.
         predicted = np.where(np.isnan(output).any(axis=1), -1, output.argmax(axis=1))
+        target = _numbered(target, labels)
     else:
         predicted = output.reshape(len(output), -1)[:, 0]
     truth = target.reshape(len(target), -1)
@@ -177,6 +179,14 @@ def _classes(
             f"Store class indices or texts."
         )
     return _comparable(metric, predicted, truth[:, 0], labels)
+
+
+def _numbered(target: Array, labels: Sequence[str] | None) -> Array:
+    """Return *target* as texts if it holds numbers that are names of classes, as in 1, 2, 3."""
+    if labels is None or target.dtype.kind not in "iu":
+        return target
+    texts: Array = target.astype(str)
+    return texts if set(np.unique(texts)) <= set(labels) else target
 
 
 def _comparable(

@@ -36,7 +36,7 @@ from scanflow_serve.runtime.calibration.job import Job, Result, write_result
 from scanflow_serve.runtime.calibration.memory import MemoryGauge
 from scanflow_serve.runtime.measurements import Measurement, Refusal
 from scanflow_serve.runtime.process import die_with_parent
-from scanflow_serve.runtime.supply import artifact_for
+from scanflow_serve.runtime.supply import artifact_for, class_names
 from scanflow_serve.runtime.tensors import Tensors
 from scanflow_serve.runtime.validation import Rows
 from scanflow_serve.runtime.variants import Candidate, Variant
@@ -178,7 +178,10 @@ class Bench:
         if sample.target is None:
             return None
         slots = graph.slots(self._policy, self._alternative)
-        labels = self._policy.models[slots[-1].models[0]].labels if slots else None
+        labels = None
+        if slots:
+            name = slots[-1].models[0]
+            labels = class_names(self._policy.models[name], self._job.artifacts.get(name, ()))
         output = served.classification(outputs)
         return validation.score(rules.metric, output, sample.target, labels)
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scanflow_serve.policies.errors import ArtifactError
+from scanflow_serve.policies.schema import Model
 from scanflow_serve.runtime.artifacts import Artifact, Format, Manifest
-from scanflow_serve.runtime.supply import artifact_for
+from scanflow_serve.runtime.supply import artifact_for, class_names
 from scanflow_serve.runtime.tensors import Signature
 from scanflow_serve.runtime.variants import Variant
 
@@ -38,6 +41,25 @@ def test_variant_loads_the_file_in_its_precision_that_was_made_for_its_backend(
     backend: str, precision: str, wanted: Artifact
 ) -> None:
     assert artifact_for(Variant("net", backend, precision), ALL) == wanted
+
+
+def test_file_of_fp16_for_one_backend_is_not_what_another_casts() -> None:
+    half = artifact("onnx", "fp16", "onnxruntime")
+    assert artifact_for(Variant("net", "onnxruntime", "fp16"), (SOURCE, half)) == half
+    assert artifact_for(Variant("net", "openvino", "fp16"), (SOURCE, half)) == SOURCE
+
+
+def test_classes_are_named_by_the_policy_else_by_the_source() -> None:
+    named = replace(SOURCE, manifest=replace(SOURCE.manifest, labels=("cat", "dog")))
+    assert class_names(Model(source="net.skops"), [named]) == ("cat", "dog")
+    assert class_names(Model(source="net.skops", labels=["a", "b"]), [named]) == ("a", "b")
+    assert class_names(Model(source="net.skops"), [SOURCE]) is None
+
+
+def test_names_of_classes_survive_the_manifest() -> None:
+    named = replace(SOURCE, manifest=replace(SOURCE.manifest, labels=("cat", "dog")))
+    told = json.loads(json.dumps(named.to_json()))
+    assert Artifact.from_json(told) == named
 
 
 def test_int8_source_is_loaded_by_both_backends_as_it_stands() -> None:

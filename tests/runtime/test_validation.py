@@ -181,3 +181,14 @@ def test_accuracy_of_a_float_vector_is_an_error():
 def test_output_and_target_of_different_rows_are_an_error():
     with pytest.raises(CalibrationError, match="as many rows, got 2 and 3"):
         score("accuracy", np.eye(2), np.zeros(3))
+
+
+def test_classes_that_are_numbers_but_do_not_count_from_0_are_scored_by_name() -> None:
+    output = np.eye(3, dtype=np.float32)
+    assert score("accuracy", output, np.array([10, 20, 30]), ["10", "20", "30"]) == 1.0
+    assert score("accuracy", output, np.array([10, 10, 30]), ["10", "20", "30"]) == 2 / 3
+
+
+def test_indices_beside_names_stay_indices() -> None:
+    output = np.eye(3, dtype=np.float32)
+    assert score("accuracy", output, np.array([0, 1, 2]), ["a", "b", "c"]) == 1.0
