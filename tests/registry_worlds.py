@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from scanflow_serve.runtime.store import ArtifactStore, artifact_key
 from scanflow_serve.runtime.stored import Made
 
 LIMIT_S = 180  # importing the server takes 20 s on a busy machine
+# Its queues of evaluations are five more processes of 240 MB, which no registry needs.
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,12 @@ class Mlflow:
 
     uri: str
     artifacts: Path
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(30)
 
     def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Return what its REST API answers to GET, or to POST where there is a *body*."""
@@ -65,6 +74,22 @@ class Mlflow:
         body = {"name": name, "version": version, "key": key, "value": value}
         self.call("model-versions/set-tag", body)
 
+    def copy(self, name: str, version: str, to: str) -> str:
+        """Return the run of a copy, of its own files, as the next version of registered model *to*.
+
+        So that a test may spoil it; publishing takes two processes and seconds.
+        """
+        original = self.version(name, version)
+        info = self.call(f"runs/get?run_id={original['run_id']}")["run"]["info"]
+        made = self.call("runs/create", {"experiment_id": info["experiment_id"]})["run"]["info"]
+        files = self.file(original["run_id"], "model")
+        shutil.copytree(files, files.parents[2] / made["run_id"] / "artifacts" / "model")
+        tags = original["tags"] | {"scanflow.source_version": f"models:/{to}/1"}
+        body = {"name": to, "source": f"{made['artifact_uri']}/model", "run_id": made["run_id"]}
+        listed = [{"key": key, "value": value} for key, value in tags.items()]
+        self.call("model-versions/create", {**body, "tags": listed})
+        return str(made["run_id"])
+
     def file(self, run_id: str, path: str) -> Path:
         """Return a file of a run, where the server keeps it."""
         (found,) = self.artifacts.glob(f"*/{run_id}/artifacts/{path}")
@@ -86,16 +111,19 @@ def mlflow_server(folder: Path) -> Iterator[Mlflow]:
     log = folder / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=out, stderr=out, start_new_session=True
+            command,
+            cwd=folder,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            env=os.environ | NO_JOBS,
         )
+    running = Mlflow(f"http://127.0.0.1:{port}", artifacts, process)
     try:
-        uri = f"http://127.0.0.1:{port}"
-        _wait(uri, process, log)
-        yield Mlflow(uri, artifacts)
+        _wait(running.uri, process, log)
+        yield running
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
+        running.stop()
 
 
 def _wait(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:

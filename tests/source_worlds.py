@@ -66,14 +66,16 @@ SAVE = """
         import mlflow
 
         mlflow.set_tracking_uri(sys.argv[3])
+        plain = {"pip_requirements": []}  # else a process more finds out what each model imports
         with mlflow.start_run():
             mlflow.sklearn.log_model(
                 estimator, name="clf", registered_model_name="clf", input_example=pixels[:2],
-                serialization_format="skops")
-            mlflow.onnx.log_model(onnx.model_proto, name="onnx", registered_model_name="onnx")
+                serialization_format="skops", **plain)
+            mlflow.onnx.log_model(
+                onnx.model_proto, name="onnx", registered_model_name="onnx", **plain)
             mlflow.pytorch.log_model(
                 network, name="net", registered_model_name="net", input_example=pixels[:2],
-                serialization_format="pt2")
+                serialization_format="pt2", **plain)
         mlflow.MlflowClient().set_registered_model_alias("onnx", "champion", "1")
 """
 FILES: dict[str, dict[str, Any]] = {

@@ -9,8 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from textwrap import dedent
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from registry_worlds import Mlflow, converted, mlflow_server
+from registry_worlds import Mlflow, converted
 
 from scanflow_serve.converters import probe, registry
 from scanflow_serve.policies.errors import ArtifactError, MissingExtraError
@@ -36,16 +35,38 @@ OLD_PI = HostProfile(
 )
 
 
+@dataclass(frozen=True)
+class Published:
+    """An artifact, and the version of a registered model that holds it."""
+
+    artifact: Artifact
+    done: registry.PublishedVersion
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as found:
-        yield found
+def server(mlflow: Mlflow) -> Mlflow:
+    return mlflow
 
 
 @pytest.fixture(scope="module")
 def maker(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
     """The store of the machine that converts."""
     return ArtifactStore(tmp_path_factory.mktemp("maker") / "store")
+
+
+@pytest.fixture(scope="module")
+def onnx(server: Mlflow, maker: ArtifactStore) -> Published:
+    """Version 2 of registered model ``net``, made from its version 1; left as it is."""
+    server.register("net")
+    artifact = converted(maker, "models:/net@champion")
+    return Published(artifact, publish(server, maker, artifact, "net"))
+
+
+@pytest.fixture(scope="module")
+def openvino(server: Mlflow, maker: ArtifactStore, onnx: Published) -> Published:
+    """Version 3 of ``net``."""
+    artifact = converted(maker, "models:/net/1", "openvino")
+    return Published(artifact, publish(server, maker, artifact, "net"))
 
 
 @pytest.fixture
@@ -78,25 +99,23 @@ def answer(artifact: Artifact) -> np.ndarray:
 
 
 def test_published_version_says_what_it_is_and_where_it_comes_from(
-    server: Mlflow, maker: ArtifactStore, name: str
+    server: Mlflow, onnx: Published
 ) -> None:
-    artifact = converted(maker, f"models:/{name}@champion")
-    done = publish(server, maker, artifact, name)
-    assert (done.version, done.created, done.address) == ("2", True, f"models:/{name}/2")
-    tags = server.version(name, "2")["tags"]
+    artifact, done = onnx.artifact, onnx.done
+    assert (done.version, done.created, done.address) == ("2", True, "models:/net/2")
+    tags = server.version("net", "2")["tags"]
     assert tags["scanflow.key"] == artifact.id
     assert (tags["scanflow.format"], tags["scanflow.precision"]) == ("onnx", "fp32")
-    assert tags["scanflow.source"] == f"models:/{name}@champion"
-    assert tags["scanflow.source_version"] == f"models:/{name}/1"
+    assert tags["scanflow.source"] == "models:/net@champion"
+    assert tags["scanflow.source_version"] == "models:/net/1"
     assert Signature.from_json(json.loads(tags["scanflow.signature"])) == artifact.signature
     assert json.loads(tags["scanflow.verification"]) == artifact.manifest.verification
 
 
 def test_published_run_holds_files_manifest_and_figures(
-    server: Mlflow, maker: ArtifactStore, name: str
+    server: Mlflow, maker: ArtifactStore, onnx: Published
 ) -> None:
-    artifact = converted(maker, f"models:/{name}/1")
-    done = publish(server, maker, artifact, name)
+    artifact, done = onnx.artifact, onnx.done
     run = server.call(f"runs/get?run_id={done.run_id}")["run"]
     assert run["info"]["status"] == "FINISHED"
     metrics = {m["key"]: m["value"] for m in run["data"]["metrics"]}
@@ -108,13 +127,12 @@ def test_published_run_holds_files_manifest_and_figures(
     assert described["flavors"]["onnx"]["data"] == "artifact/net.onnx"
 
 
-def test_artifact_is_published_once(server: Mlflow, maker: ArtifactStore, name: str) -> None:
-    artifact = converted(maker, f"models:/{name}/1")
-    first = publish(server, maker, artifact, name)
-    again = publish(server, maker, artifact, name, alias="pi")
-    assert again == replace(first, created=False)
-    assert server.versions(name) == ["1", "2"]
-    found = server.call(f"registered-models/alias?name={name}&alias=pi")
+def test_artifact_is_published_once(server: Mlflow, maker: ArtifactStore, onnx: Published) -> None:
+    versions = server.versions("net")
+    again = publish(server, maker, onnx.artifact, "net", alias="pi")
+    assert again == replace(onnx.done, created=False)
+    assert server.versions("net") == versions
+    found = server.call("registered-models/alias?name=net&alias=pi")
     assert found["model_version"]["version"] == "2"
 
 
@@ -126,45 +144,41 @@ def test_unknown_registered_model_is_made(server: Mlflow, maker: ArtifactStore) 
 
 @pytest.mark.parametrize("address", ["1", "latest", "2"])
 def test_converted_model_is_fetched_by_its_source_or_itself(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str, address: str
+    server: Mlflow, device: ArtifactStore, onnx: Published, address: str
 ) -> None:
     """The latest version is the latest source, though the artifact is newer."""
-    artifact = converted(maker, f"models:/{name}/1")
-    publish(server, maker, artifact, name)
-    (fetched,) = fetch(server, device, f"models:/{name}/{address}")
+    artifact = onnx.artifact
+    (fetched,) = fetch(server, device, f"models:/net/{address}", host=OLD_PI)
     assert fetched.path.is_relative_to(device.folder)
     assert fetched == replace(artifact, path=fetched.path)
     assert device.find(artifact.id) == fetched
     np.testing.assert_array_equal(answer(fetched), answer(artifact))
 
 
+@pytest.mark.usefixtures("onnx", "openvino")
 def test_fetch_takes_every_format_that_the_host_can_load(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str
+    server: Mlflow, device: ArtifactStore
 ) -> None:
-    source = f"models:/{name}/1"
-    for artifact in (converted(maker, source), converted(maker, source, "openvino")):
-        publish(server, maker, artifact, name)
-    fetched = fetch(server, device, source, host=OLD_PI)  # no OpenVINO there
+    fetched = fetch(server, device, "models:/net/1", host=OLD_PI)  # no OpenVINO there
     assert [artifact.format for artifact in fetched] == ["onnx"]
-    fetched = fetch(server, device, source)
+    fetched = fetch(server, device, "models:/net/1")
     assert {artifact.format for artifact in fetched} == {"onnx", "openvino"}
     np.testing.assert_allclose(answer(fetched[0]), answer(fetched[1]), rtol=1e-4)
 
 
 def test_what_is_in_the_store_is_not_checked_again(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str
+    server: Mlflow, device: ArtifactStore, onnx: Published
 ) -> None:
-    publish(server, maker, converted(maker, f"models:/{name}/1"), name)
     checked: list[Artifact] = []
     for _ in range(2):
-        fetch(server, device, f"models:/{name}/1", check=lambda a, folder: checked.append(a))
+        fetch(server, device, onnx.done.address, check=lambda a, folder: checked.append(a))
     assert len(checked) == 1
 
 
 def test_host_without_a_converted_model_is_told_what_to_run_where(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str
+    server: Mlflow, device: ArtifactStore, openvino: Published, name: str
 ) -> None:
-    publish(server, maker, converted(maker, f"models:/{name}/1", "openvino"), name)
+    server.copy("net", openvino.done.version, name)
     with pytest.raises(ArtifactError) as caught:
         fetch(server, device, f"models:/{name}/1", host=OLD_PI)
     assert str(caught.value).splitlines() == [
@@ -180,32 +194,32 @@ def test_host_without_a_converted_model_is_told_what_to_run_where(
 
 def test_damaged_file_is_refused_and_a_sound_one_is_used(
     server: Mlflow,
-    maker: ArtifactStore,
     device: ArtifactStore,
+    onnx: Published,
+    openvino: Published,
     name: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    source = f"models:/{name}/1"
-    sound, other = converted(maker, source), converted(maker, source, hidden=8)
-    publish(server, maker, sound, name)
-    damaged = server.file(publish(server, maker, other, name).run_id, "model/artifact/net.onnx")
+    server.copy("net", onnx.done.version, name)
+    run_id = server.copy("net", openvino.done.version, name)
+    damaged = server.file(run_id, "model/artifact/net.bin")
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        fetched = fetch(server, device, source)
-    assert [artifact.id for artifact in fetched] == [sound.id]
-    assert "converted model 3 (onnx fp32) may not be served" in caplog.text
+        fetched = fetch(server, device, f"models:/{name}/1")
+    assert [artifact.id for artifact in fetched] == [onnx.artifact.id]
+    assert "converted model 3 (openvino fp32) may not be served" in caplog.text
     assert "SHA-256 must be" in caplog.text
-    assert device.find(other.id) is None
+    assert device.find(openvino.artifact.id) is None
 
 
 def test_model_that_answers_otherwise_here_is_refused(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str
+    server: Mlflow, device: ArtifactStore, onnx: Published, name: str
 ) -> None:
-    done = publish(server, maker, converted(maker, f"models:/{name}/1"), name)
-    outputs = server.file(done.run_id, f"model/probe/{probe.OUTPUTS}")
-    shutil.copy(server.file(done.run_id, f"model/probe/{probe.INPUTS}"), outputs)
+    run_id = server.copy("net", onnx.done.version, name)
+    outputs = server.file(run_id, f"model/probe/{probe.OUTPUTS}")
+    shutil.copy(server.file(run_id, f"model/probe/{probe.INPUTS}"), outputs)
     with pytest.raises(ArtifactError, match="against what it answered where made: output 'x'"):
         fetch(server, device, f"models:/{name}/1")
     assert device.list() == ()
@@ -213,9 +227,9 @@ def test_model_that_answers_otherwise_here_is_refused(
 
 @pytest.mark.parametrize("tag", ["key", "precision"])
 def test_version_whose_tags_lie_is_refused(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str, tag: str
+    server: Mlflow, device: ArtifactStore, onnx: Published, name: str, tag: str
 ) -> None:
-    publish(server, maker, converted(maker, f"models:/{name}/1"), name)
+    server.copy("net", onnx.done.version, name)
     server.tag(name, "2", f"scanflow.{tag}", "ab" * 32)
     with pytest.raises(ArtifactError, match=r"may not be served: it must be .*, as tagged, got"):
         fetch(server, device, f"models:/{name}/1")
@@ -223,19 +237,18 @@ def test_version_whose_tags_lie_is_refused(
 
 
 def test_version_with_a_key_that_is_a_path_is_ignored(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str
+    server: Mlflow, device: ArtifactStore, onnx: Published, name: str
 ) -> None:
-    publish(server, maker, converted(maker, f"models:/{name}/1"), name)
+    server.copy("net", onnx.done.version, name)
     server.tag(name, "2", "scanflow.key", "../../outside")
     with pytest.raises(ArtifactError, match="got none"):
         fetch(server, device, f"models:/{name}/1")
 
 
 def test_version_whose_files_are_gone_is_refused(
-    server: Mlflow, maker: ArtifactStore, device: ArtifactStore, name: str
+    server: Mlflow, device: ArtifactStore, onnx: Published, name: str
 ) -> None:
-    done = publish(server, maker, converted(maker, f"models:/{name}/1"), name)
-    shutil.rmtree(server.file(done.run_id, "model"))
+    shutil.rmtree(server.file(server.copy("net", onnx.done.version, name), "model"))
     with pytest.raises(ArtifactError, match=rf"must have models:/{name}/1, got: "):
         fetch(server, device, f"models:/{name}/1")
 
@@ -327,10 +340,7 @@ def test_artifact_that_is_not_in_the_store_is_not_published(
         registry.publish(artifact, device, tracking_uri="http://127.0.0.1:9", name="net")
 
 
-def test_mlflow_itself_loads_the_published_model(
-    server: Mlflow, maker: ArtifactStore, name: str
-) -> None:
-    publish(server, maker, converted(maker, f"models:/{name}/1"), name)
+def test_mlflow_itself_loads_the_published_model(server: Mlflow, onnx: Published) -> None:
     # In a process of its own: mlflow warns of its own insides, and warnings are errors.
     code = """
         import sys, mlflow
@@ -340,7 +350,7 @@ def test_mlflow_itself_loads_the_published_model(
         print(model.graph.output[0].name, signature.inputs.input_names(), signature.outputs.inputs)
     """
     done = subprocess.run(
-        [sys.executable, "-c", dedent(code), server.uri, f"models:/{name}/2"],
+        [sys.executable, "-c", dedent(code), server.uri, onnx.done.address],
         capture_output=True,
         text=True,
         timeout=300,

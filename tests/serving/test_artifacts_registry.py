@@ -6,11 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from registry_worlds import Mlflow, converted, mlflow_server
+from registry_worlds import Mlflow, converted
 from store_worlds import REFUSED, key_of
 
 from scanflow_serve.runtime.artifacts import Artifact
@@ -23,9 +22,8 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as found:
-        yield found
+def server(mlflow: Mlflow) -> Mlflow:
+    return mlflow
 
 
 @pytest.fixture

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +12,7 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from origin_worlds import Find, assert_answers_alike
+from registry_worlds import Mlflow, mlflow_server
 
 from scanflow_serve.policies.errors import ArtifactError
 
@@ -44,18 +40,19 @@ LOG = """
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     signature = infer_signature(rows, network(torch.from_numpy(rows)).detach().numpy())
+    plain = {"pip_requirements": []}  # else a process more finds out what each model imports
     with mlflow.start_run() as run:
         mlflow.sklearn.log_model(forest, name="skops", registered_model_name="skops",
-                                 input_example=rows, serialization_format="skops")
+                                 input_example=rows, serialization_format="skops", **plain)
         mlflow.sklearn.log_model(forest, name="pickled", registered_model_name="pickled",
-                                 serialization_format="cloudpickle")
-        mlflow.onnx.log_model(proto, name="onnx", registered_model_name="onnx")
-        mlflow.onnx.log_model(proto, name="onnx2", registered_model_name="onnx")
+                                 serialization_format="cloudpickle", **plain)
+        mlflow.onnx.log_model(proto, name="onnx", registered_model_name="onnx", **plain)
+        mlflow.onnx.log_model(proto, name="onnx2", registered_model_name="onnx", **plain)
         mlflow.pytorch.log_model(network, name="torch", registered_model_name="torch",
-                                 signature=signature, serialization_format="pickle")
+                                 signature=signature, serialization_format="pickle", **plain)
         mlflow.pytorch.log_model(network, name="pt2", registered_model_name="pt2",
-                                 input_example=rows, serialization_format="pt2")
-        mlflow.onnx.save_model(proto, sys.argv[2])
+                                 input_example=rows, serialization_format="pt2", **plain)
+        mlflow.onnx.save_model(proto, sys.argv[2], **plain)
         mlflow.log_artifacts(sys.argv[2], "plain")
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("onnx", "champion", "1")
@@ -63,54 +60,26 @@ LOG = """
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class Server:
-    uri: str
+    """An MLflow server with models, logged by run *run_id*; its own, because a test stops it."""
+
+    mlflow: Mlflow
     run_id: str
-    process: subprocess.Popen[bytes]
 
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(30)
-
-
-def start(folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (folder / "server.log").open("wb")
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
-        *("--artifacts-destination", f"{folder}/artifacts"),
-    ]
-    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    log.close()
-    uri = f"http://127.0.0.1:{port}"
-    for _ in range(240):
-        try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=5):
-                return uri, process
-        except OSError:
-            assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
-            time.sleep(0.5)
-    raise AssertionError((folder / "server.log").read_text()[-2000:])
+    @property
+    def uri(self) -> str:
+        return self.mlflow.uri
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("mlflow")
-    uri, process = start(folder)
-    found = Server(uri, "", process)
-    try:
-        script = [sys.executable, "-c", dedent(LOG), uri, str(folder / "saved")]
+    with mlflow_server(folder) as running:
+        script = [sys.executable, "-c", dedent(LOG), running.uri, str(folder / "saved")]
         logged = subprocess.run(script, capture_output=True, text=True, cwd=folder, timeout=400)
         assert logged.returncode == 0, logged.stderr[-3000:]
-        found.run_id = logged.stdout.strip().split("\n")[-1].strip('"')
-        yield found
-    finally:
-        found.stop()
+        yield Server(running, logged.stdout.strip().split("\n")[-1].strip('"'))
 
 
 ROWS = np.random.default_rng(1).random((5, 4), dtype=np.float32)
@@ -168,7 +137,7 @@ def test_fetched_models_need_no_server(
     fixed, alias = (
         find(source, track=server.uri) for source in ("models:/onnx/2", "models:/onnx@champion")
     )
-    server.stop()
+    server.mlflow.stop()
     assert find("models:/onnx/2", track=server.uri).digest() == fixed.digest()
     assert not caplog.records
     assert find("models:/onnx@champion", track=server.uri).digest() == alias.digest()
