@@ -17,6 +17,7 @@ from scanflow_serve.converters import routes, runner
 from scanflow_serve.converters.conversion import Context, Options
 from scanflow_serve.converters.origins.kinds import find_origin
 from scanflow_serve.converters.origins.origin import Origin
+from scanflow_serve.converters.ready import ReadyArtifacts, Wanted
 from scanflow_serve.converters.routes import Form, Step, installed_tools
 from scanflow_serve.converters.sources import SUFFIXES, file_artifact, ingest
 from scanflow_serve.converters.trial import Trial, answers, fitted
@@ -38,11 +39,6 @@ Progress = Callable[[int, int, str], None]  # done, of, what comes next
 # What a backend runs in a precision that it does not cast to.
 FORMATS: Mapping[str, Format] = {"onnxruntime": "onnx", "openvino": "openvino"}
 EXPORT = "export"
-ELSEWHERE = (
-    "Or, where it is installed, run: scanflow-serve convert POLICY --for HOST.json (HOST.json is "
-    "what 'scanflow-serve profile --json' writes here) and scanflow-serve artifacts publish KEY "
-    "--to models:/NAME; then here: scanflow-serve artifacts fetch models:/NAME/VERSION."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +76,11 @@ class Maker:
     )
     progress: Progress | None = None
     limits: runner.Limits = field(default_factory=runner.Limits)
+    _ready: ReadyArtifacts = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look for what others made in the same store."""
+        self._ready = ReadyArtifacts(self.store, lambda what: self._tell(0, 1, what))
 
     def __call__(self, name: str, model: schema.Model, policy_file: PolicyFile, /) -> Supply:
         """Return the artifacts of model *name*, and why others can't be had.
@@ -142,9 +143,11 @@ class Maker:
         try:
             tools = {**origin.tools(), **routes.versions(())}
         except MissingExtraError as error:
-            if (ready := self._ready(digest, name, None, "fp32")) is not None:
-                return ready
-            raise ArtifactError(f"{error} {ELSEWHERE}") from None
+            wanted = Wanted(name, digest, "fp32", lineage)
+            ready = self._ready.find(wanted, policy_file, str(error))
+            if isinstance(ready, Refusal):
+                raise ArtifactError(ready.reason) from None
+            return ready
         given = {"inputs": model.model_dump(mode="json", include={"inputs"})["inputs"]}
         options = {**given, **_judged_by(model, policy_file)}
         key = artifact_key(digest, [EXPORT], options, tools)
@@ -192,8 +195,9 @@ class Maker:
         if isinstance(steps, Refusal):
             if steps.code != "not_installed":
                 return steps
-            ready = self._ready(subject.digest, name, goal.format, precision)
-            return ready or Refusal(steps.code, f"{steps.reason} {ELSEWHERE}")
+            lineage = source.manifest.lineage
+            wanted = Wanted(name, subject.digest, precision, lineage, goal.format)
+            return self._ready.find(wanted, policy_file, steps.reason)
         context = Context(rows=rows, features=features)
         options = _told(steps, context, policy_file) | _judged_by(subject.model, policy_file)
         own = source.manifest
@@ -222,23 +226,6 @@ class Maker:
 
         outcome = self.store.publish(key, make)
         return outcome.refusal if isinstance(outcome, Refused) else replace(outcome, model=name)
-
-    def _ready(
-        self, digest: str, name: str, form: Format | None, precision: str
-    ) -> Artifact | None:
-        """Return the newest artifact of the source that was made elsewhere, or by other tools."""
-        entries = sorted(self.store.list(), key=lambda entry: entry.used_at, reverse=True)
-        for entry in entries:
-            artifact = entry.artifact
-            if (
-                artifact is not None
-                and artifact.manifest.source_digest == digest
-                and form in (artifact.format, None)
-                and artifact.precision == precision
-                and (found := self.store.find(entry.key)) is not None
-            ):
-                return replace(found, model=name)
-        return None
 
     def _tell(self, done: int, total: int, what: str) -> None:
         if self.progress is not None:
