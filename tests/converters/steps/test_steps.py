@@ -25,6 +25,7 @@ from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.measurements import Refusal
 from scanflow_serve.runtime.tensors import Tensors
 
+pytestmark = pytest.mark.slow
 CONTRACT = Path(__file__).parents[2] / "contract"
 CNN = CONTRACT / "models" / "digits-cnn.onnx"
 LINEAR = CONTRACT / "models" / "digits-linear.onnx"  # a scikit-learn pipeline
