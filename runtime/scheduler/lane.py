@@ -54,6 +54,7 @@ class Lane:
         self._cores = cores
         self._tuning = tuning
         self._only: Callable[[Option], bool] | None = None
+        self._only_goal: Goal | None = None
         self._orders: dict[Goal, tuple[Runner, ...]] = dict.fromkeys(GOALS, ())
         self._mixes: dict[Goal, Mix | None] = {}
         self._credit = 0.0
@@ -67,18 +68,25 @@ class Lane:
         )
         self._planned_load = -1.0
 
-    def restrict(self, only: Callable[[Option], bool] | None) -> None:
-        """Answer by the options that *only* admits; None: by all, as where it admits none."""
+    def restrict(self, only: Callable[[Option], bool] | None, goal: Goal | None = None) -> None:
+        """Answer by the options that *only* admits; None: by all, as where it admits none.
+
+        Args:
+            goal: Restrict the order by this goal alone; None: all orders.
+        """
         self._only = only
+        self._only_goal = goal
 
     def refresh(self, now: float) -> None:
         """Bring the orders up to date with what is in rotation."""
         able = [runner for runner in self.runners if runner.health.may_answer(now)]
         able = able or list(self.runners)  # the last one is not taken out: it may recover
+        bound = able
         if self._only is not None:
-            able = [runner for runner in able if self._only(runner.option)] or able
+            bound = [runner for runner in able if self._only(runner.option)] or able
         for goal in GOALS:
-            ordered = sorted(able, key=lambda runner: -runner.option.worth[goal])
+            among = bound if self._only_goal in (None, goal) else able
+            ordered = sorted(among, key=lambda runner: -runner.option.worth[goal])
             self._orders[goal] = tuple(ordered)
         self._thrifty = min(able, key=self.row_cost, default=None)
         self._planned_load = -1.0

@@ -63,6 +63,8 @@ class Scheduler:
         self._lanes: dict[str, Lane] = {}
         self._health: dict[str, Health] = {}
         self._goal: Goal = "objective"
+        self._only: Callable[[Option], bool] | None = None
+        self._firm = True
 
     # What is there -----------------------------------------------------------------------------
 
@@ -111,6 +113,7 @@ class Scheduler:
             return
         if known is None:
             known = Lane(lane, self._cores.count, self._deadline_s, self.tuning, now)
+            known.restrict(self._only, None if self._firm else self._goal)
             self._lanes[lane] = known
         for option in options:
             self._health.setdefault(option.variant, Health())
@@ -125,6 +128,7 @@ class Scheduler:
         *,
         goal: Goal | None,
         only: Callable[[Option], bool] | None,
+        firm: bool = True,
         reason: Reason,
         why: str,
     ) -> None:
@@ -133,10 +137,12 @@ class Scheduler:
         Args:
             goal: For requests that ask for nothing themselves; None: the objective.
             only: Which options may answer; lanes where none may are not bound.
+            firm: *only* binds requests too that ask for something themselves: a pin, not a rule.
         """
         self._goal = goal or "objective"
+        self._only, self._firm = only, firm
         for lane in self._lanes.values():
-            lane.restrict(only)
+            lane.restrict(only, None if firm else self._goal)
             lane.refresh(now)
             lane.plan(lane.rate.cautious)
             self._decide(lane, reason, now, why)
@@ -151,11 +157,7 @@ class Scheduler:
                 in the queue, and nothing else was done, but that other clients' jobs may have
                 given way to an earlier one; see `dropped`.
         """
-        lane = self._lanes[job.lane]
-        self.traffic.add(1)
-        lane.rate.add(job.rows)
-        lane.slack_s += SLACK_WEIGHT * (job.due - job.arrived - lane.slack_s)
-        job.due -= self.tuning.reserve_ms / 1000
+        lane = self._arrive(job)
         if not self._queue and self._cores.free > 0:
             batch = self._straight(lane, job, now)
             if batch is not None:
@@ -163,6 +165,17 @@ class Scheduler:
         self._admit(lane, job, now)
         self._queue.add(job)
         return self.next(now)
+
+    def hold(self, job: Job, now: float) -> None:
+        """Admit *job* and let it wait, although cores may be idle: the caller asks `next` later.
+
+        What arrives in one go, faster than it can be looked at, is to be one batch.
+
+        Raises:
+            RequestError: As `submit`.
+        """
+        self._admit(self._arrive(job), job, now)
+        self._queue.add(job)
 
     def next(self, now: float) -> Batch | None:
         """Return the next batch that may start, None if nothing waits or all cores are busy."""
@@ -196,7 +209,7 @@ class Scheduler:
             health.close()
             self._rotated("recovery", now, f"{batch.option.variant} answers again", {})
         if batch.failed is not None:  # the same rows went well elsewhere: it was the variant
-            self._take_out(batch.failed, now, batch.why)
+            self._take_out(batch.failed.variant, now, batch.why)
 
     def failed(self, batch: Batch, now: float, why: str) -> list[Batch]:
         """Return what is to be tried instead of *batch*; nothing if its jobs have failed.
@@ -212,7 +225,7 @@ class Scheduler:
         health.failures += 1
         others = self._others(batch)
         if not health.closed or (health.failures >= self.tuning.failures and others):
-            self._take_out(batch.option, now, why)
+            self._take_out(batch.option.variant, now, why)
         if batch.attempt == 1 and others:
             runner = min(others, key=lambda runner: runner.p95_ms(batch.rows))
             again = self._again(batch, runner, batch.jobs, now, failed=batch.option)
@@ -222,6 +235,17 @@ class Scheduler:
             runner = Runner(batch.option, health, self._cores.count)
             return [self._again(batch, runner, [job], now) for job in batch.jobs]
         return []
+
+    def suspend(self, variant: str, now: float, why: str, earlier: int = 0) -> None:
+        """Take *variant* out of rotation, as if it had failed: it took a whole process down.
+
+        Args:
+            earlier: How often it did so before; the pause doubles each time.
+        """
+        health = self._health.setdefault(variant, Health())
+        health.opened = max(health.opened, earlier)
+        health.failures += 1
+        self._take_out(variant, now, why)
 
     def tick(self, now: float) -> None:
         """Bring rates, ratios, mixes and rotation up to date; refuse what has become hopeless."""
@@ -242,6 +266,15 @@ class Scheduler:
             self._drop(job, refusals.late(job, 0.0, self._least_ms(lane, job.rows), now))
 
     # How -----------------------------------------------------------------------------------------
+
+    def _arrive(self, job: Job) -> Lane:
+        """Count *job*, and keep back from its deadline what writing the answer takes."""
+        lane = self._lanes[job.lane]
+        self.traffic.add(1)
+        lane.rate.add(job.rows)
+        lane.slack_s += SLACK_WEIGHT * (job.due - job.arrived - lane.slack_s)
+        job.due -= self.tuning.reserve_ms / 1000
+        return lane
 
     def _straight(self, lane: Lane, job: Job, now: float) -> Batch | None:
         """Return a batch of *job* alone, for an empty queue; None if no idle option meets it."""
@@ -421,10 +454,10 @@ class Scheduler:
 
     # Rotation ------------------------------------------------------------------------------------
 
-    def _take_out(self, option: Option, now: float, why: str) -> None:
-        health = self._health[option.variant]
+    def _take_out(self, variant: str, now: float, why: str) -> None:
+        health = self._health[variant]
         pause_s = health.open(now, self.tuning.backoff_s, self.tuning.longest_backoff_s)
-        text = f"{option.variant} failed and pauses for {pause_s:g} s: {why}"
+        text = f"{variant} failed and pauses for {pause_s:g} s: {why}"
         self._rotated("failure", now, text, {"failures": health.failures, "pause_s": pause_s})
 
     def _rotated(self, reason: Reason, now: float, why: str, figures: Mapping[str, float]) -> None:
