@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scanflow_serve.converters.mlmodel import public
-from scanflow_serve.converters.origins.in_child import RESULT
+from scanflow_serve.converters.origins.in_child import RESULT, begin
 from scanflow_serve.converters.origins.mlflow_client import (
     KEY,
     be_impatient,
@@ -22,7 +21,6 @@ from scanflow_serve.converters.origins.mlflow_client import (
     resolve,
     usable,
 )
-from scanflow_serve.runtime.process import die_with_parent
 
 EXPERIMENT = "scanflow-serve"
 SOURCE = "scanflow.source_version"
@@ -31,8 +29,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 def main() -> None:
     """Do the job on stdin; leave the outcome as ``result.json`` in its folder."""
-    die_with_parent()
-    job = json.load(sys.stdin)
+    job = begin()
     be_impatient()
     action = {"publish": _publish, "find": _find, "download": _download}[job["action"]]
     from mlflow.exceptions import MlflowException

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scanflow_serve.converters.mlmodel import public
-from scanflow_serve.converters.origins.in_child import RESULT
+from scanflow_serve.converters.origins.in_child import RESULT, begin
 from scanflow_serve.converters.origins.mlflow_client import be_impatient, cure, resolve
-from scanflow_serve.runtime.process import die_with_parent
 
 
 def main() -> None:
     """Resolve or download the address of the job on stdin; leave the outcome in its folder."""
-    die_with_parent()
-    job = json.load(sys.stdin)
+    job = begin()
     be_impatient()
     action = {"resolve": _resolve, "download": _download}[job["action"]]
     from mlflow.exceptions import MlflowException
