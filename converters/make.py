@@ -21,18 +21,20 @@ from scanflow_serve.converters.ready import ReadyArtifacts, Wanted
 from scanflow_serve.converters.routes import Form, Step, installed_tools
 from scanflow_serve.converters.sources import SUFFIXES, file_artifact, ingest
 from scanflow_serve.converters.trial import Trial, answers, fitted
+from scanflow_serve.converters.weights import effective, shares
 from scanflow_serve.policies import schema
 from scanflow_serve.policies.errors import ArtifactError, MissingExtraError, ScanflowError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime import validation
 from scanflow_serve.runtime.artifacts import Artifact, Format, Manifest, file_digest
 from scanflow_serve.runtime.backends import registry
+from scanflow_serve.runtime.backends.registry import devices
 from scanflow_serve.runtime.candidates import Stored, conversions
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Refusal
 from scanflow_serve.runtime.store import ArtifactStore, artifact_key, shared_store
 from scanflow_serve.runtime.stored import Made, Refused
-from scanflow_serve.runtime.supply import Supply
+from scanflow_serve.runtime.supply import Supply, class_names
 from scanflow_serve.runtime.tensors import Tensors
 
 Progress = Callable[[int, int, str], None]  # done, of, what comes next
@@ -92,9 +94,10 @@ class Maker:
         subject = self._subject(name, model, policy_file)
         source = subject.artifact
         stored = Stored(source.format, source.precision)
-        wanted = conversions(name, policy_file.policy, self.installed, stored)
+        wanted = conversions(name, policy_file.policy, self.host, self.installed, stored)
         artifacts, refused = [source], {}
-        trial = Trial(name, policy_file, source.signature, subject.ask)
+        labels = class_names(model, [source])
+        trial = Trial(name, policy_file, source.signature, subject.ask, labels)
         for number, (backend, precision) in enumerate(wanted):
             self._tell(number, len(wanted), f"{name}: {precision} for {backend}")
             try:
@@ -114,7 +117,7 @@ class Maker:
             return _Subject(
                 name, model, policy_file, artifact, digest, lambda rows: answers(artifact, rows)
             )
-        origin = origin_of(name, model, policy_file)
+        origin = origin_of(name, model, policy_file, memory_mb=self.limits.memory_mb)
         digest = origin.digest()
         artifact = self._own_form(name, model, policy_file, origin, digest)
 
@@ -155,9 +158,9 @@ class Maker:
         def make(folder: Path) -> Made | Refused:
             self._tell(0, 1, f"{name}: {origin.kind} to ONNX")
             start = time.monotonic()
-            path = origin.export(folder).path
+            exported = origin.export(folder)
             seconds = time.monotonic() - start
-            artifact = file_artifact(name, path, folder, source=model.source)
+            artifact = file_artifact(name, exported.path, folder, source=model.source)
             manifest = Manifest(
                 source=model.source,
                 source_digest=digest,
@@ -166,8 +169,11 @@ class Maker:
                 options=options,
                 durations_s={EXPORT: seconds},
                 lineage=lineage,
+                weights=shares(artifact),
+                labels=_telling(exported.labels),
             )
-            trial = Trial(name, policy_file, artifact.signature, origin.reference)
+            labels = class_names(model, [replace(artifact, manifest=manifest)])
+            trial = Trial(name, policy_file, artifact.signature, origin.reference, labels)
             return _verified(artifact, manifest, trial)
 
         outcome = self.store.publish(key, make)
@@ -190,7 +196,7 @@ class Maker:
             goal,
             installed=installed_tools(),
             data=rows is not None,
-            features=features,
+            features=features | {d.name for d in devices(backend, self.host.accelerators).values()},
         )
         if isinstance(steps, Refusal):
             if steps.code != "not_installed":
@@ -212,15 +218,18 @@ class Maker:
             )
             seconds = time.monotonic() - start
             artifact = file_artifact(name, path, folder, source=subject.model.source)
+            weights = shares(artifact)
             manifest = Manifest(
                 source=subject.model.source,
                 source_digest=subject.digest,
                 route=route,
                 tools=tools,
                 options=options,
-                effective={backend: precision},
+                effective={backend: effective(precision, weights)},
                 durations_s={**own.durations_s, "convert": seconds},
                 lineage=own.lineage,
+                weights=weights,
+                labels=own.labels,
             )
             return _verified(replace(artifact, precision=precision), manifest, trial)
 
@@ -248,6 +257,12 @@ def _verified(artifact: Artifact, manifest: Manifest, trial: Trial) -> Made | Re
     return Made(*form, (artifact.path, *artifact.data), artifact.signature, manifest)
 
 
+def _telling(labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return *labels*, None where they only count from 0: an index says as much."""
+    counted = labels is not None and labels == tuple(map(str, range(len(labels))))
+    return None if counted else labels
+
+
 def _calibration_rows(policy_file: PolicyFile, source: Artifact) -> Tensors | None:
     data = policy_file.policy.calibration
     if data is None:
@@ -255,8 +270,13 @@ def _calibration_rows(policy_file: PolicyFile, source: Artifact) -> Tensors | No
     return fitted(source.signature, validation.load_rows(data, policy_file))
 
 
-def origin_of(name: str, model: schema.Model, policy_file: PolicyFile) -> Origin:
+def origin_of(
+    name: str, model: schema.Model, policy_file: PolicyFile, *, memory_mb: float | None = None
+) -> Origin:
     """Return where model *name* comes from; data of the policy tell shapes that nothing else does.
+
+    Args:
+        memory_mb: What loading it may take; default: what this host grants.
 
     Raises:
         ScanflowError: There is no such model, or what fetches it is not installed.
@@ -264,7 +284,7 @@ def origin_of(name: str, model: schema.Model, policy_file: PolicyFile) -> Origin
     policy = policy_file.policy
     data = policy.calibration or policy.validation
     sample = validation.load_rows(data, policy_file).inputs if data is not None else None
-    return find_origin(name, model, policy_file, sample=sample)
+    return find_origin(name, model, policy_file, sample=sample, memory_mb=memory_mb)
 
 
 def _told(steps: tuple[Step, ...], context: Context, policy_file: PolicyFile) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _results(
 ) -> list[Result]:
     policy, source = policy_file.policy, supply.artifacts[0]
     stored = Stored(source.format, source.precision)
-    wanted = conversions(name, policy, installed, stored)
+    wanted = conversions(name, policy, host, installed, stored)
     stored = replace(stored, converted={each: supply.refused.get(each) for each in wanted})
     options = variants_of(name, policy, host, installed, stored)
     if not here:

@@ -23,6 +23,7 @@ from scanflow_serve.policies.errors import ArtifactError, BackendError
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends.inputs import InputCheck
 from scanflow_serve.runtime.backends.reasons import openvino_reason
+from scanflow_serve.runtime.backends.registry import AS_STORED
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 
@@ -163,9 +164,9 @@ def _compile(path: str, model: Any, device: str, settings: Mapping[str, Any]) ->
 
 
 def _effective(compiled: Any, artifact: Artifact) -> str:
-    """Return the precision that the plugin says it executes; quantised operators stay int8."""
-    if artifact.precision == "int8":
-        return "int8"
+    """Return the precision that the plugin says it executes; what is stored in fewer bits stays."""
+    if artifact.precision in AS_STORED:
+        return artifact.precision
     hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
     return next((name for name, short in HINTS.items() if short == hint), hint)
 
