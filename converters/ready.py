@@ -101,5 +101,5 @@ class ReadyArtifacts:
             return fetched
         uri = tracking_uri(f"Model {wanted.model!r}", policy_file)
         got = ", ".join(f"{each.format} {each.precision}" for each in fetched)
-        form = f"{wanted.precision} for {wanted.form or 'any backend'}, of this policy's source"
+        form = f"{wanted.precision} in format {wanted.form or 'any'} and of these very bytes"
         return registry.remedy(wanted.lineage, uri, form, got, policy_file.path.name)

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from scanflow_serve.converters.origins.archives import require_proportion
 from scanflow_serve.policies.errors import ArtifactError
 
-BOUND = r"must unpack to at most 268435456 bytes, 20 times its size, got 6291\d+"
+BOUND = r"must unpack to at most 268435456 bytes, 20 times its size, got 3145\d+"
 
 
 def test_program_that_is_a_bomb_is_refused_before_it_is_loaded(find: Find, folder: Path) -> None:
