@@ -45,6 +45,7 @@ class OpenVinoSession:
         self._path = str(artifact.path)
         model = _read(self._path, artifact.format)
         self.signature = _signature(model, self._path)
+        _require_open_batch(self.signature, self._path)
         settings: dict[str, Any] = {
             # Without it the CPU plugin runs an fp32 model in bf16 (AMX) or fp16 (ARM).
             "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32"),
@@ -175,6 +176,22 @@ def _signature(model: Any, path: str) -> Signature:
     return Signature(
         inputs=_specs(model.inputs, "input", path), outputs=_specs(model.outputs, "output", path)
     )
+
+
+def _require_open_batch(signature: Signature, path: str) -> None:
+    """Refuse a model that takes any number of rows, and makes a fixed one of them.
+
+    A Reshape to constants does: with one thread the CPU plugin does not hold it to what comes in,
+    and reads beyond it (2026.4).
+    """
+    if any(not spec.shape or spec.shape[0] is not None for spec in signature.inputs):
+        return
+    for spec in signature.outputs:
+        if len(spec.shape) > 1 and spec.shape[0] is not None:
+            raise BackendError(
+                f"{path}: openvino can't run it: output {spec.name!r} must have as many rows as "
+                f"the inputs, got {list(spec.shape)}. Export the model with a dynamic batch."
+            )
 
 
 def _specs(ports: Iterable[Any], what: str, path: str) -> tuple[TensorSpec, ...]:

@@ -131,6 +131,7 @@ def test_hostile_file_is_refused_and_leaves_nothing(
             "openvino",
             "'x' must have a known number",
         ),
+        (hostile.batch_that_is_fixed_inside, "openvino", "output 'y' must have as many rows"),
         (
             hostile.batch_that_is_fixed_inside,
             "onnxruntime",
