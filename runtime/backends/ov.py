@@ -181,8 +181,9 @@ def _signature(model: Any, path: str) -> Signature:
 def _require_open_batch(signature: Signature, path: str) -> None:
     """Refuse a model that takes any number of rows, and makes a fixed one of them.
 
-    A Reshape to constants does: with one thread the CPU plugin does not hold it to what comes in,
-    and reads beyond it (2026.4).
+    A Reshape to constants does: with one thread the CPU plugin of 2026.4 does not hold it to what
+    comes in. One row was answered with stale memory, and a process that opened further sessions
+    of that model ended by SIGSEGV, 5 times of 5.
     """
     if any(not spec.shape or spec.shape[0] is not None for spec in signature.inputs):
         return
