@@ -73,7 +73,8 @@ class Event:
         }
 
 
-Listener: TypeAlias = Callable[[], None]
+Notify: TypeAlias = Callable[[Event], None]
+Listener: TypeAlias = Callable[[], object]
 
 
 class EventLog:
@@ -98,16 +99,14 @@ class EventLog:
         """Return the id of the event that came last; where none did, one before the first."""
         return self._next - 1
 
-    def add(self, event: Event) -> int:
-        """Keep *event*, tell who listens, and return its id."""
+    def add(self, event: Event) -> None:
+        """Keep *event*, and tell who listens."""
         with self._lock:
-            identity = self._next
             self._next += 1
             self._events.append(event)
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener()
-        return identity
 
     def after(self, identity: int | None = None, limit: int = KEPT) -> list[tuple[int, Event]]:
         """Return the first *limit* of the kept events that came after *identity*, oldest first.
