@@ -61,6 +61,8 @@ def details(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "made_at" in document:
         yield "made", document["made_at"]
     yield "source", f"{manifest.source} (SHA-256 {manifest.source_digest})"
+    if manifest.lineage:
+        yield "lineage", manifest.lineage
     yield "route", " -> ".join(manifest.route) or "as it stands"
     yield "tools", _pairs(manifest.tools)
     yield "options", _pairs(manifest.options)

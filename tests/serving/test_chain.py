@@ -108,6 +108,11 @@ def test_device_without_converters_serves_what_was_converted_elsewhere(
     for artifact in held.values():
         assert artifact is not None
         assert artifact.manifest.lineage == "models:/net/1"
+        shown = scanflow(device, "artifacts", "show", artifact.id).stdout
+        assert (
+            "models:/net/1"
+            in dict(line.split(maxsplit=1) for line in shown.splitlines())["lineage"]
+        )
         assert artifact.manifest.verification["accuracy"]["drop"] <= 0.01
 
 
