@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.runtime.tensors import OutputKind, Tensors
 
 Prefer: TypeAlias = Literal["accuracy", "latency"]
 
@@ -20,6 +20,8 @@ class Request:
         rows: Rows, >= 1; all inputs agree.
         deadline_ms: Budget from arrival, in ms; None means the policy's default.
         prefer: What this client asked for, over rules and objective.
+        client: Who sent it; the queue is shared fairly between clients.
+        priority: Lower runs first, 0 by default.
     """
 
     model: str
@@ -27,6 +29,8 @@ class Request:
     rows: int
     deadline_ms: float | None = None
     prefer: Prefer | None = None
+    client: str = ""
+    priority: int = 0
 
 
 @dataclass(slots=True)
@@ -38,7 +42,13 @@ class Response:
         prediction_ids: A ULID for every row.
         variant: ``Candidate.variant_id`` of what answered.
         queue_ms: Time before inference began.
-        compute_ms: Time of inference.
+        compute_ms: Time of inference, with all that ran in the same call.
+        labels: Class names of what answered, in output order; None if it has none.
+        output: Name of the classification output; None if it can't be told.
+        kind: What that output holds.
+        accuracy: Of what answered, on the validation set or declared; None if unknown.
+        batch_rows: Rows of the call that this request was part of.
+        late: Inference ended after the deadline.
     """
 
     outputs: Tensors
@@ -49,3 +59,9 @@ class Response:
     variant: str
     queue_ms: float
     compute_ms: float
+    labels: tuple[str, ...] | None = None
+    output: str | None = None
+    kind: OutputKind = "other"
+    accuracy: float | None = None
+    batch_rows: int = 0
+    late: bool = False

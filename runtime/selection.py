@@ -31,6 +31,12 @@ def goal_of(policy: Policy) -> str:
     return _PREFERRED[prefer] if prefer else policy.objective.figure
 
 
+def memory_budget_mb(policy: Policy, host: HostProfile) -> float:
+    """Return what the chosen and its standbys may take together, in MiB."""
+    limit = policy.objective.subject_to.max_memory_mb or host.memory_mb
+    return min(limit, host.memory_mb * STANDBY_SHARE)
+
+
 @dataclass(frozen=True, slots=True)
 class _Pool:
     """The candidates, sorted out; the refused and the infeasible have a reason in `rejected`."""
@@ -167,8 +173,7 @@ def _standbys(
     All of them and the chosen together stay within the memory constraint, and within a share of
     the host's memory.
     """
-    limit = policy.objective.subject_to.max_memory_mb or host.memory_mb
-    left_mb = min(limit, host.memory_mb * STANDBY_SHARE) - chosen.measurement.memory_mb
+    left_mb = memory_budget_mb(policy, host) - chosen.measurement.memory_mb
     models = {chosen.candidate.models}
     taken: list[Entry] = []
     for fresh in (True, False):

@@ -217,7 +217,7 @@ def _paired_inputs(
 
 def _agree(where: str, first: str, other: str, spec: TensorSpec, mine: TensorSpec) -> None:
     castable = np.can_cast(spec.numpy_dtype, mine.numpy_dtype, "same_kind")
-    if not castable or not _compatible(spec.shape, mine.shape):
+    if not castable or not compatible(spec.shape, mine.shape):
         raise WorkflowError(
             f"{where}: models of one slot must take the same inputs, got {_shown(spec)} of "
             f"{first!r} and {_shown(mine)} of {other!r}. Put a `python:` step before one of them, "
@@ -233,7 +233,7 @@ def _output(where: str, name: str, model: schema.Model, signature: Signature) ->
 
 
 def _same_classes(where: str, first: str, other: str, spec: TensorSpec, mine: TensorSpec) -> None:
-    if not _compatible(spec.shape, mine.shape):
+    if not compatible(spec.shape, mine.shape):
         raise WorkflowError(
             f"{where}: models of one slot must have the same classes, got {_shown(spec)} of "
             f"{first!r} and {_shown(mine)} of {other!r}. Name the outputs that correspond with "
@@ -253,7 +253,7 @@ def _shared(
 
 
 def _cast(where: str, reaching: TensorSpec, own: TensorSpec) -> np.dtype[np.generic] | None:
-    if not np.can_cast(reaching.numpy_dtype, own.numpy_dtype, "same_kind") or not _compatible(
+    if not np.can_cast(reaching.numpy_dtype, own.numpy_dtype, "same_kind") or not compatible(
         reaching.shape, own.shape
     ):
         raise WorkflowError(
@@ -263,7 +263,7 @@ def _cast(where: str, reaching: TensorSpec, own: TensorSpec) -> np.dtype[np.gene
     return None if reaching.dtype == own.dtype else own.numpy_dtype
 
 
-def _compatible(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
+def compatible(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
     """Return whether two shapes can be the same but for the batch; () is of unknown rank."""
     if not one or not other:
         return True

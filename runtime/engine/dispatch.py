@@ -1,0 +1,340 @@
+"""Drives the scheduler on an event loop: runs what it decides, and answers who waits.
+
+Context: a call of a small model takes 50 us; a future, a thread hop and a timer cost more than
+that. But while a call runs on the event loop, whatever arrives waits where the scheduler can't
+see it, in sockets and ready tasks.
+
+Outcome: with nothing waiting, a short call runs in the caller's own coroutine. What arrives in the
+same turn of the loop is held, and goes together at the next turn, as batches. Longer calls run on
+worker threads.
+
+Price: with many connections, all but the first request of a turn cost a future each (2 us).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from scanflow_serve.policies.errors import RequestError, WorkflowError
+from scanflow_serve.runtime.engine.answerers import Answerer
+from scanflow_serve.runtime.engine.black_box import BlackBox
+from scanflow_serve.runtime.engine.calls import Outcome, run_together, spoiled
+from scanflow_serve.runtime.requests import Request
+from scanflow_serve.runtime.scheduler.jobs import Batch, Job, Option
+from scanflow_serve.runtime.scheduler.scheduler import Scheduler
+from scanflow_serve.runtime.tensors import Tensors
+
+# A thread hop costs about 50 us and a context switch; a call under this blocks the event loop
+# for less than the loop's own share of a request.
+INLINE_MS = 1.0
+NAN = "it gave NaN for rows that hold none"
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What became of one request.
+
+    Attributes:
+        started: When inference began, by `time.perf_counter`.
+        batch_rows: Rows of the call.
+    """
+
+    answerer: Answerer
+    outputs: Tensors
+    started: float
+    ended: float
+    batch_rows: int
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A job's payload: what is asked, and who waits.
+
+    Attributes:
+        waiter: None as long as the job may run in its own coroutine.
+        refusal: Why it was dropped before anybody waited for it.
+    """
+
+    request: Request
+    waiter: asyncio.Future[Answer] | None = None
+    refusal: RequestError | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One batch, and how its call went.
+
+    Attributes:
+        outcomes: Of its jobs, in order; empty if it raised *error*.
+        spoiled: The outcomes hold NaN that was not in the inputs.
+    """
+
+    batch: Batch
+    answerer: Answerer
+    started: float = 0.0
+    ended: float = 0.0
+    outcomes: Sequence[Outcome] = ()
+    error: Exception | None = None
+    spoiled: bool = False
+
+    @property
+    def took_ms(self) -> float:
+        """Return how long it took, in ms; what was expected, if that tells nothing of its speed."""
+        if any(isinstance(outcome, Exception) for outcome in self.outcomes):
+            return self.batch.expected_ms
+        return (self.ended - self.started) * 1000
+
+
+@dataclass(slots=True)
+class Failures:
+    """How often calls of one variant failed, and what the last one said."""
+
+    count: int = 0
+    text: str = ""
+
+
+class Dispatcher:
+    """Runs batches, for one event loop at a time; its methods belong to that loop's thread.
+
+    Args:
+        cores: Calls on worker threads at the same time.
+        idle: Called when a retired answerer's last call has ended.
+        box: Where running calls are counted; None: nowhere.
+
+    Attributes:
+        waiting: Requests that are not answered yet, but for one that runs in its own coroutine.
+        failures: Failed calls, by variant.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        *,
+        cores: int,
+        max_batch: int,
+        idle: Callable[[], None],
+        box: BlackBox | None = None,
+    ) -> None:
+        self.waiting = 0
+        self.failures: dict[str, Failures] = {}
+        self._scheduler = scheduler
+        self._max_batch = max_batch
+        self._idle = idle
+        self._box = box
+        self._answerers: Mapping[Option, Answerer] = {}
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="inference")
+        self._turn: asyncio.AbstractEventLoop | None = None  # in which a call has run already
+        self._turn_began = 0.0
+
+    def carry(self, answerers: Mapping[Option, Answerer]) -> None:
+        """Answer by *answerers* from now on."""
+        if self._box is not None:
+            for answerer in answerers.values():
+                answerer.place = self._box.place(answerer.variant)
+        self._answerers = answerers
+
+    async def answer(self, job: Job, now: float) -> Answer:
+        """Return the answer to *job*, whose payload is a `Ticket`.
+
+        Raises:
+            RequestError: 503 queue full, 504 the deadline can't be met.
+            ScanflowError: All that was tried failed.
+        """
+        loop = asyncio.get_running_loop()
+        if self._turn is loop:
+            return await self._held(job, loop, now)
+        try:
+            batch = self._scheduler.submit(job, now)
+        finally:
+            self._refuse_dropped()
+        if batch is None:
+            return await self._awaited(job, self._waiter(job, loop))
+        if len(batch.jobs) == 1 and batch.jobs[0] is job and _short(batch):
+            self._begin_turn(loop, now)
+            call = self._run(batch, self._answerers[batch.option])
+            if call.error is None and not call.spoiled:
+                return self._straight(call)
+            waiter = self._waiter(job, loop)
+            self._ended(call, loop)
+        else:
+            waiter = self._waiter(job, loop)
+            self._start(batch, self._answerers[batch.option], loop)
+            self.pump()
+        return await self._awaited(job, waiter)
+
+    def pump(self) -> None:
+        """Start all that may start."""
+        loop = asyncio.get_running_loop()
+        # After a call that has kept the loop busy, it first looks at what has arrived.
+        while self._turn is not loop:
+            batch = self._scheduler.next(time.perf_counter())
+            if batch is None:
+                break
+            self._start(batch, self._answerers[batch.option], loop)
+        self._refuse_dropped()
+
+    def close(self) -> None:
+        """Wait for the calls that run."""
+        self._pool.shutdown(wait=True)
+
+    # Turns of the loop ---------------------------------------------------------------------------
+
+    async def _held(self, job: Job, loop: asyncio.AbstractEventLoop, now: float) -> Answer:
+        # It may have been ready since the turn began, while a call kept the loop busy.
+        job.due -= job.arrived - self._turn_began
+        job.arrived = self._turn_began
+        try:
+            self._scheduler.hold(job, now)
+        finally:
+            self._refuse_dropped()
+        return await self._awaited(job, self._waiter(job, loop))
+
+    def _begin_turn(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        self._turn = loop
+        self._turn_began = now
+        loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        if self._scheduler.queued:
+            self.pump()
+
+    # Waiting -------------------------------------------------------------------------------------
+
+    def _waiter(self, job: Job, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer]:
+        ticket: Ticket = job.payload
+        waiter = ticket.waiter = loop.create_future()
+        if ticket.refusal is not None:
+            waiter.set_exception(ticket.refusal)
+        return waiter
+
+    async def _awaited(self, job: Job, waiter: asyncio.Future[Answer]) -> Answer:
+        self.waiting += 1
+        try:
+            return await waiter
+        finally:
+            self.waiting -= 1
+            if waiter.cancelled():  # the client is gone
+                self._scheduler.cancel(job)
+
+    def _refuse_dropped(self) -> None:
+        dropped = self._scheduler.dropped
+        if dropped:
+            for job, refusal in dropped:
+                if job.payload.waiter is None:
+                    job.payload.refusal = refusal
+                else:
+                    _tell(job, refusal)
+            dropped.clear()
+
+    # Calls ---------------------------------------------------------------------------------------
+
+    def _start(self, batch: Batch, answerer: Answerer, loop: asyncio.AbstractEventLoop) -> None:
+        if _short(batch):
+            if self._turn is not loop:
+                self._begin_turn(loop, time.perf_counter())
+            self._ended(self._run(batch, answerer), loop)
+            return
+        answerer.running += 1
+        if self._box is not None:
+            self._box.enter(answerer.place)
+        self._pool.submit(self._work, batch, answerer, loop)
+
+    def _work(self, batch: Batch, answerer: Answerer, loop: asyncio.AbstractEventLoop) -> None:
+        call = self._call(batch, answerer)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(self._finished, call, loop)
+
+    def _finished(self, call: _Call, loop: asyncio.AbstractEventLoop) -> None:
+        answerer = call.answerer
+        answerer.running -= 1
+        if self._box is not None:
+            self._box.leave(answerer.place)
+        self._ended(call, loop)
+        if answerer.retired and not answerer.running:
+            self._idle()
+        self.pump()
+
+    def _run(self, batch: Batch, answerer: Answerer) -> _Call:
+        """Return the call of *batch*, made on this thread."""
+        box = self._box
+        if box is None:
+            return self._call(batch, answerer)
+        box.enter(answerer.place)
+        try:
+            return self._call(batch, answerer)
+        finally:
+            box.leave(answerer.place)
+
+    def _call(self, batch: Batch, answerer: Answerer) -> _Call:
+        asked = [job.payload.request.inputs for job in batch.jobs]
+        call = _Call(batch, answerer, time.perf_counter())
+        try:
+            call.outcomes = run_together(answerer.pipeline.run, asked, self._max_batch)
+        except Exception as error:  # a Python step may raise anything
+            call.error = error
+        except SystemExit as left:  # would end the server
+            call.error = WorkflowError(
+                f"{answerer.candidate.id}: its steps must return, got exit({left.code!r}). "
+                "Raise an error instead."
+            )
+        call.ended = time.perf_counter()
+        if answerer.floats and call.error is None:
+            call.spoiled = spoiled(asked, call.outcomes, answerer.floats)
+        return call
+
+    def _straight(self, call: _Call) -> Answer:
+        """Return the answer of a call that ran in the coroutine of its only job."""
+        self._scheduler.done(call.batch, call.ended, call.took_ms)
+        call.answerer.used = call.ended
+        outcome = call.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return Answer(call.answerer, outcome, call.started, call.ended, call.batch.rows)
+
+    def _ended(self, call: _Call, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the scheduler, and who waits; or try what is to be tried instead."""
+        batch = call.batch
+        if call.error is None and not call.spoiled:
+            self._scheduler.done(batch, call.ended, call.took_ms)
+            call.answerer.used = call.ended
+        else:
+            why = NAN if call.error is None else f"{type(call.error).__name__}: {call.error}"
+            failures = self.failures.setdefault(call.answerer.variant, Failures())
+            failures.count, failures.text = failures.count + 1, why
+            again = self._scheduler.failed(batch, call.ended, why)
+            for each in again:
+                # The lane may carry other options by now than the one that failed.
+                answerer = self._answerers.get(each.option, call.answerer)
+                self._start(each, answerer, loop)
+            if again:
+                return
+        # What gives NaN everywhere gives it for a reason: then it is the answer.
+        for job, outcome in zip(batch.jobs, call.outcomes, strict=False):
+            _tell(job, outcome, call)
+        if call.error is not None:
+            for job in batch.jobs:
+                _tell(job, call.error, call)
+
+
+def _short(batch: Batch) -> bool:
+    """Return whether a batch may run on the event loop."""
+    p95_ms = batch.option.curve.p95_ms(batch.rows)
+    return p95_ms <= INLINE_MS and batch.expected_ms <= INLINE_MS
+
+
+def _tell(job: Job, outcome: Outcome | Exception, call: _Call | None = None) -> None:
+    """Give who waits for *job* its outcome, unless they are gone."""
+    waiter = job.payload.waiter
+    if waiter is None or waiter.done():
+        return
+    if isinstance(outcome, Exception):
+        waiter.set_exception(outcome)
+    elif call is not None:
+        rows = call.batch.rows
+        waiter.set_result(Answer(call.answerer, outcome, call.started, call.ended, rows))
