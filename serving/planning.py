@@ -29,18 +29,25 @@ def plan(path: Path, host_file: Path | None, measurements_file: Path | None) -> 
         UsageError: Another machine's profile comes without its measurements.
         ScanflowError: No target matches, or no candidate is feasible.
     """
-    policy_file = load_policy(path)
+    return planned(load_policy(path), host_file, measurements_file)[0]
+
+
+def planned(
+    policy_file: PolicyFile, host_file: Path | None, measurements_file: Path | None
+) -> tuple[Plan, HostProfile]:
+    """Return the plan of *policy_file* and the host that it is for; otherwise as `plan`."""
     if measurements_file is not None:
         record = load_record(measurements_file)
         host = load_profile(host_file) if host_file is not None else record.host
         notes = inactive_sections(policy_file.policy)
-        return plan_for(policy_file, host, record.measurements, notes=notes)
+        return plan_for(policy_file, host, record.measurements, notes=notes), host
     if host_file is not None:
         raise UsageError(
             f"--for: must come with --measurements, got {str(host_file)!r} alone. On that machine, "
             "run: scanflow-serve calibrate POLICY --json > FILE"
         )
-    return measured(policy_file, profile_host()).plan
+    host = profile_host()
+    return measured(policy_file, host).plan, host
 
 
 def measured(policy_file: PolicyFile, host: HostProfile, *, recalibrate: bool = False) -> Prepared:
