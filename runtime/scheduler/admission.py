@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scanflow_serve.runtime.scheduler import refusals
 from scanflow_serve.runtime.scheduler.cores import Cores
+from scanflow_serve.runtime.scheduler.flows import Flows
 from scanflow_serve.runtime.scheduler.jobs import Goal, Job
 from scanflow_serve.runtime.scheduler.lane import Lane
 from scanflow_serve.runtime.scheduler.queue import Queue
@@ -12,19 +13,19 @@ from scanflow_serve.runtime.scheduler.queue import Queue
 class Admission:
     """What may join the queue.
 
-    A flow is what one client has waiting in one lane. Where not all can be met, it is the flow
-    with most waiting that loses: dropping from the longest queue shares a server fairly without
-    asking anybody for weights. Priority and deadline order the queue; neither takes another
-    client's share.
+    A flow is what one client asks of one lane. Where not all can be met, it is the flow that was
+    granted most lately that loses: a fair share without asking anybody for weights. Priority and
+    deadline order the queue; neither takes another client's share.
 
     Source:
-        Suter et al. (1999), Buffer management schemes for supporting TCP in gigabit routers:
-        longest queue drop.
+        After Suter et al. (1999), Buffer management schemes for supporting TCP in gigabit
+        routers, who drop from the longest queue; `Flows` tells why not here.
     """
 
-    def __init__(self, queue: Queue, cores: Cores, max_queue: int) -> None:
+    def __init__(self, queue: Queue, cores: Cores, flows: Flows, max_queue: int) -> None:
         self._queue = queue
         self._cores = cores
+        self._flows = flows
         self._max_queue = max_queue
 
     def admit(self, lane: Lane, goal: Goal, job: Job, now: float) -> list[Job]:
@@ -42,8 +43,9 @@ class Admission:
         position = queue.position(job)
         wait_ms = self._cores.busy_ms(now) + queue.cost_before(position)
         own_ms = lane.least_ms(goal, job.rows)
+        job.call_ms = max(own_ms, thrifty.p95_ms(max(job.rows, thrifty.call_rows)))
         if position:  # it will share a call with those before it
-            own_ms = max(own_ms, thrifty.p95_ms(max(job.rows, thrifty.call_rows)))
+            own_ms = job.call_ms
         over_ms = wait_ms + own_ms - (job.due - now) * 1000
         victims: list[Job] = []
         if over_ms > 0:
@@ -61,7 +63,7 @@ class Admission:
     def _victims(self, job: Job, before: int, least_ms: float) -> list[Job]:
         """Return waiting jobs that *job* has a better right than; nothing if they don't suffice.
 
-        They are the last of the flow that has most waiting, as long as it keeps no less than the
+        They are the last of the flow that was granted most, as long as it keeps no less than the
         flow of *job* then has.
 
         Args:
@@ -70,8 +72,9 @@ class Admission:
         """
         if not self._queue:
             return []
-        flow, left_ms = self._queue.dearest_flow()
-        share_ms = self._queue.flow_cost(job) + job.cost_ms
+        flow = max(self._queue.flows(), key=self._flows.granted_ms)
+        left_ms = self._flows.granted_ms(flow)
+        share_ms = self._share_ms(job)
         found: list[Job] = []
         gained_ms = 0.0
         for victim in self._queue.latest_of(flow, before):
@@ -91,16 +94,20 @@ class Admission:
             RequestError: 503, it is *job* that has to.
         """
         queue = self._queue
-        if queue.only_flow_of(job):
-            return []
-        share_ms = queue.flow_cost(job) + job.cost_ms
-        done_ms = wait_ms
+        if len(queue.flows()) == ((job.lane, job.client) in queue.flows()):
+            return []  # all that waits is its own
+        share_ms = self._share_ms(job)
         for index, behind in enumerate(queue.from_position(position), start=position):
-            done_ms += behind.cost_ms
-            spare_ms = (behind.due - now) * 1000 - done_ms
-            if 0 <= spare_ms < job.cost_ms and queue.flow_cost(behind) < share_ms:
-                victims = self._victims(job, index, job.cost_ms - spare_ms)
+            left_ms = (behind.due - now) * 1000 - behind.call_ms  # below 0 it is past help
+            endangered = 0 <= left_ms < wait_ms + job.cost_ms
+            if endangered and self._flows.granted_ms((behind.lane, behind.client)) < share_ms:
+                victims = self._victims(job, index, job.cost_ms)
                 if not victims:
                     raise refusals.gave_way(queue.cost_ms)
                 return victims
+            wait_ms += behind.cost_ms
         return []
+
+    def _share_ms(self, job: Job) -> float:
+        """Return what the flow of *job* will have been granted with it."""
+        return self._flows.granted_ms((job.lane, job.client)) + job.cost_ms

@@ -1,8 +1,9 @@
 """The choice: which option answers the next batch, and how many of the waiting jobs it takes.
 
-The best option by the goal is taken that meets every deadline in the batch and leaves all that
-wait behind it feasible on the thriftiest one. If no option leaves that, the one is taken that
-spends least of the host on a row: what waits is more than can be had with accuracy.
+The best option by the goal is taken that meets every deadline in the batch, leaves all that wait
+behind it feasible on the thriftiest one, and ends before those to come fill the queue. If no option
+does, the one is taken that spends least of the host on a row: what waits is more than can be had
+with accuracy.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 from scanflow_serve.runtime.scheduler.cores import Cores
 from scanflow_serve.runtime.scheduler.jobs import Goal, Job
 from scanflow_serve.runtime.scheduler.lane import Lane, Runner
+from scanflow_serve.runtime.scheduler.queue import Queue
+from scanflow_serve.runtime.scheduler.rates import Rate
 
-PROBES = 64  # jobs behind a batch that are looked at
+PROBES = 256  # jobs behind a batch that are looked at
+ROOM = 0.8  # of the places in the queue that may be taken before accuracy is given up for room
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,56 +27,94 @@ class Pick:
 
     Attributes:
         index: Of the option in the lane's order.
-        count: Of the waiting jobs that could share the call.
+        jobs: Waiting jobs that share the call, in order.
         start: When enough cores are free, in s.
     """
 
     index: int
-    count: int
+    jobs: list[Job]
     start: float
 
 
-def choose(
-    lane: Lane,
-    goal: Goal,
-    mates: Sequence[Job],
-    waiting: Iterable[Job],
-    cores: Cores,
-    now: float,
-    margin: float,
-) -> Pick | None:
-    """Return what answers the first of *mates* and others; None if it can't be met.
+class Choice:
+    """Chooses what answers the head of the queue.
 
     Args:
-        mates: Waiting jobs that could share a call, in order; at least one.
-        waiting: All that wait, *mates* among them, in order.
-        margin: Factor on the time that those behind need.
+        queue: What waits.
+        cores: What runs.
+        traffic: Requests per second.
+        max_queue: Jobs that may wait.
+        max_batch: Rows of one call.
+        margin: Factor on the time that those behind a batch need.
     """
-    order = lane.order(goal)
-    first = lane.start(goal, mates[0].rows)
-    waiting_rows = sum(job.rows for job in mates)
-    thrifty = lane.thrifty(goal)
-    call_ms = thrifty.p95_ms(thrifty.call_rows) if thrifty is not None else 0.0
-    through = now + cores.busy_ms(now) / 1000
-    fallback: Pick | None = None
-    least = 0.0
-    for index in (*range(first, len(order)), *range(first)):
-        runner = order[index]
-        start = cores.free_at(runner.threads, now)
-        groups = max(1, cores.free // runner.threads)  # idle cores share what waits
-        most = min(runner.call_rows, -(-waiting_rows // groups))
-        count = takes(runner, mates, start, most)
-        if not count:
-            continue
-        rows = sum(job.rows for job in mates[:count])
-        used_ms = runner.p50_ms(rows) * runner.threads / cores.count
-        if index >= first and leaves_time(
-            waiting, mates[:count], through + used_ms / 1000, call_ms, margin
-        ):
-            return Pick(index, count, start)
-        if fallback is None or used_ms / rows < least:
-            fallback, least = Pick(index, count, start), used_ms / rows
-    return fallback
+
+    def __init__(
+        self,
+        queue: Queue,
+        cores: Cores,
+        traffic: Rate,
+        *,
+        max_queue: int,
+        max_batch: int,
+        margin: float,
+    ) -> None:
+        self._queue = queue
+        self._cores = cores
+        self._traffic = traffic
+        self._places = ROOM * max_queue
+        self._max_batch = max_batch
+        self._margin = margin
+
+    def pick(self, lane: Lane, goal: Goal, default: Goal, now: float) -> Pick | None:
+        """Return what answers the head of the queue, and with whom; None if it can't be met.
+
+        Args:
+            lane: Of the head.
+            goal: Of the head.
+            default: Of jobs that ask for none.
+        """
+        cores = self._cores
+        most_rows = self._max_batch * cores.free  # idle cores share what waits
+        mates = sharing(self._queue, self._queue.head, goal, default, most_rows)
+        order = lane.order(goal)
+        first = lane.start(goal, mates[0].rows)
+        waiting_rows = sum(job.rows for job in mates)
+        fallback: Pick | None = None
+        least = 0.0
+        for index in (*range(first, len(order)), *range(first)):
+            runner = order[index]
+            start = cores.free_at(runner.threads, now)
+            groups = max(1, cores.free // runner.threads)
+            most = min(runner.call_rows, -(-waiting_rows // groups))
+            count = takes(runner, mates, start, most)
+            if not count:
+                continue
+            taken = mates[:count]
+            call_ms = runner.p50_ms(sum(job.rows for job in taken))
+            pick = Pick(index, taken, start)
+            if index >= first and self._leaves_enough(lane, goal, pick, runner, call_ms, now):
+                return pick
+            cost = call_ms * runner.threads / sum(job.rows for job in taken)
+            if fallback is None or cost < least:
+                fallback, least = pick, cost
+        return fallback
+
+    def _leaves_enough(
+        self, lane: Lane, goal: Goal, pick: Pick, runner: Runner, call_ms: float, now: float
+    ) -> bool:
+        """Return whether those behind have enough time, and those to come a place to wait."""
+        cores = self._cores
+        behind = len(self._queue) - len(pick.jobs)
+        turn_ms = cores.turn_ms(runner.threads, call_ms, now)
+        if behind + self._traffic.current(now) * turn_ms / 1000 > self._places:
+            return False
+        thrifty = lane.thrifty(goal)
+        if not behind or thrifty is None:
+            return True
+        used_ms = call_ms * runner.threads / cores.count
+        through = now + (cores.busy_ms(now) + used_ms) / 1000
+        least_ms = thrifty.p95_ms(thrifty.call_rows)
+        return leaves_time(self._queue, pick.jobs, through, least_ms, self._margin)
 
 
 def sharing(

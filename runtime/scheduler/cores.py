@@ -54,6 +54,13 @@ class Cores:
             left += _left_ms(batch, now) * min(batch.option.threads, self.count)
         return left / self.count
 
+    def turn_ms(self, threads: int, call_ms: float, now: float) -> float:
+        """Return when the next call can begin if one of *call_ms* takes *threads* now, in ms."""
+        if self.free > threads:
+            return 0.0
+        left = (_left_ms(batch, now) for batch in self._running.values())
+        return min(call_ms, *left) if self._running else call_ms
+
     def free_at(self, threads: int, now: float) -> float:
         """Return when *threads* cores, all at most, will be free; *now* only if they are."""
         free = self.free

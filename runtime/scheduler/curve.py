@@ -9,6 +9,7 @@ from scanflow_serve.runtime.measurements import Latency, Measurement
 
 # Where nothing was measured (a run without a model slot) a call is taken to cost this.
 UNMEASURED = Latency(p50_ms=0.1, p95_ms=0.1, samples=0)
+LEAST_MS = 1e-4  # no call takes no time
 THRIFTY = 1.05  # times the least cost of a row: noise of a measurement
 
 
@@ -63,7 +64,7 @@ def _table(measured: Mapping[int, float], most: int) -> tuple[float, ...]:
     sizes = sorted(measured)
     heights: list[float] = []
     for size in sizes:  # noise must not make more rows look cheaper than fewer
-        heights.append(max(measured[size], heights[-1] if heights else 0.0))
+        heights.append(max(measured[size], heights[-1] if heights else LEAST_MS))
     table = [0.0, *([heights[0]] * min(sizes[0], most))]
     for (left, low), (right, high) in pairwise(zip(sizes, heights, strict=True)):
         slope = (high - low) / (right - left)

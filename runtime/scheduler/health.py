@@ -6,6 +6,9 @@ import math
 
 GAIN = 0.1  # weight of one call in the moving ratio: about the last twenty calls count
 LARGEST_STEP = 3.0  # one call moves the ratio as if it had been at most this many times off
+# A tracked quantile: it rests where one call in fifty exceeds it, which is TAIL_UP's share of both
+# steps. A p95 measured in quiet is exceeded more often under load.
+TAIL_UP, TAIL_DOWN = 1.05, 1.05 ** (-1 / 49)
 STALE_S = 5.0  # s without a call, after which a ratio drifts to the host's
 IDLE_S = 1.0  # s without any call on the host, after which it drifts to 1
 DRIFT = 0.05  # of the way, a tick
@@ -16,16 +19,19 @@ class Health:
 
     Attributes:
         ratio: Measured over profiled latency, a moving geometric mean; 1 at first.
+        tail: Factor on the profiled p95, times *ratio*, that few calls exceed; 1 at least.
+        calls: Calls that went well.
         failures: Calls failed in a row.
         open_until: When it may be tried again; 0 while it is in rotation.
         trying: A trial call is on its way.
     """
 
-    __slots__ = ("failures", "open_until", "opened", "ratio", "seen", "trying")
+    __slots__ = ("calls", "failures", "open_until", "opened", "ratio", "seen", "tail", "trying")
 
     def __init__(self) -> None:
-        self.ratio = 1.0
+        self.ratio = self.tail = 1.0
         self.seen = -math.inf
+        self.calls = 0
         self.failures = 0
         self.opened = 0
         self.open_until = 0.0
@@ -40,12 +46,19 @@ class Health:
         """Return whether it is in rotation, or due for a trial."""
         return self.open_until == 0.0 or (now >= self.open_until and not self.trying)
 
-    def observe(self, measured_ms: float, profiled_ms: float, now: float) -> None:
-        """Count one call that took *measured_ms* where *profiled_ms* were expected."""
-        off = measured_ms / (profiled_ms * self.ratio)
+    def observe(self, measured_ms: float, p50_ms: float, now: float) -> None:
+        """Count one call that took *measured_ms* where the profile has *p50_ms*."""
+        off = measured_ms / (p50_ms * self.ratio)
         off = min(max(off, 1 / LARGEST_STEP), LARGEST_STEP)
-        self.ratio *= off**GAIN
+        self.calls += 1
+        self.ratio *= off ** max(GAIN, 1 / (1 + self.calls))  # the first calls count alike
         self.seen = now
+
+    def spread(self, measured_ms: float, p95_ms: float) -> None:
+        """Count one call that took *measured_ms* where the profile's p95 is *p95_ms*."""
+        exceeds = measured_ms > p95_ms * self.ratio * self.tail
+        self.tail *= TAIL_UP if exceeds else TAIL_DOWN
+        self.tail = min(max(self.tail, 1.0), LARGEST_STEP)
 
     def drift(self, host_ratio: float | None, now: float) -> None:
         """Forget slowly what no call has confirmed.

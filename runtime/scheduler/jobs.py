@@ -57,6 +57,7 @@ class Job:
         payload: The caller's; not looked at.
         cost_ms: What it takes of the whole host on the cheapest option, in ms; set when it is
             queued.
+        call_ms: p95 of the call that it is expected to share; set when it is queued.
         order: Position among equals; set when it is queued.
     """
 
@@ -69,6 +70,7 @@ class Job:
     goal: Goal | None = None
     payload: Any = None
     cost_ms: float = 0.0
+    call_ms: float = 0.0
     order: int = 0
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
-from scanflow_serve.runtime.scheduler.jobs import Decision, Option, Reason
-from scanflow_serve.runtime.scheduler.lane import Lane
+from scanflow_serve.runtime.scheduler.jobs import Decision, Job, Option, Reason
+from scanflow_serve.runtime.scheduler.lane import Lane, Runner
 
 KEPT = 100
 QUIET_S = 1.0  # between two decisions of one lane that only slack explains
@@ -27,19 +27,38 @@ class Journal:
         self._slack_at: dict[str, float] = {}
 
     def switched(
-        self, lane: Lane, option: Option, reason: Reason, now: float, figures: Mapping[str, float]
+        self, lane: Lane, runner: Runner, job: Job, strayed: bool, queued: int, now: float
     ) -> None:
-        """Count a batch that goes to *option*, and not to the one before.
+        """Count a batch that goes to another option than the one before.
 
         Slack does this at every other batch where it must; one decision a second tells enough.
+
+        Args:
+            job: First of the batch.
+            strayed: The lane would have started from another option, had there been time.
+            queued: Jobs that wait.
         """
+        before, lane.last = lane.last, runner.option
+        reason: Reason = "rate"
+        if before is None:
+            reason = "start"
+        elif strayed or lane.strayed:  # away for want of time, or back
+            reason = "slack"
+        elif job.goal is not None:
+            reason = "prefer"
+        lane.strayed = strayed
         self.switches[lane.name, reason] += 1
-        before, lane.last = lane.last, option
-        if not lane.strayed or now - self._slack_at.get(lane.name, -QUIET_S) < QUIET_S:
+        if not strayed or now - self._slack_at.get(lane.name, -QUIET_S) < QUIET_S:
             return
         self._slack_at[lane.name] = now
         why = f"deadlines leave no time for {before.variant if before else 'a better one'}"
-        self.record(lane, before, option, reason, now, why, figures)
+        figures = {
+            "slack_ms": (job.due - now) * 1000,
+            "queue": float(queued),
+            "ratio": runner.health.ratio,
+            "p95_ms": runner.p95_ms(job.rows),
+        }
+        self.record(lane, before, runner.option, "slack", now, why, figures)
 
     def record(
         self,

@@ -11,7 +11,6 @@ from scanflow_serve.runtime.scheduler.rates import Rate
 from scanflow_serve.runtime.scheduler.tuning import Tuning
 
 MOST_CREDIT = 64.0  # rows; what slack did not allow is not caught up for ever
-CALL_SHARE = 0.5  # of a deadline that one call may take, so that a request can wait for another
 # Weights of one request in the moving slack. Calls must suit the tight deadlines of a mixture:
 # an expectile, which a constant deadline meets exactly.
 TIGHTER, LOOSER = 0.1, 0.01
@@ -38,7 +37,7 @@ class Runner:
 
     def p95_ms(self, rows: int) -> float:
         """Return the p95 latency of *rows* rows as things run at present, in ms."""
-        return self.curve.p95_ms(rows) * self.health.ratio
+        return self.curve.p95_ms(rows) * self.health.ratio * self.health.tail
 
     def p50_ms(self, rows: int) -> float:
         """Return the median latency of *rows* rows as things run at present, in ms."""
@@ -112,7 +111,7 @@ class Lane:
         bound = able
         if self._only is not None:
             bound = [runner for runner in able if self._only(runner.option)] or able
-        limit_ms = self.slack_s * 1000 * CALL_SHARE
+        limit_ms = self.slack_s * 1000 * self._tuning.call_share
         for runner in able:
             runner.refresh(limit_ms, self._cores, self._tuning.overhead_ms)
         for goal in GOALS:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect, insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 
+from scanflow_serve.runtime.scheduler.flows import Flow
 from scanflow_serve.runtime.scheduler.jobs import Job
 
 Key = tuple[int, float, int]
-Flow = tuple[str, str]  # lane and client
 
 
 class Queue:
-    """Jobs that wait, sorted; what they cost, and how much of it is each flow's.
+    """Jobs that wait, sorted; what they cost, and whose they are.
 
     At most a few hundred jobs long, so that a list is faster than a heap, and can be looked at.
     """
@@ -22,7 +22,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._entries: list[tuple[Key, Job]] = []
-        self._flows: dict[Flow, tuple[int, float]] = {}  # jobs, and their cost in ms
+        self._flows: dict[Flow, int] = {}  # jobs that wait
         self._cost_ms = 0.0
         self._order = 0
 
@@ -64,14 +64,9 @@ class Queue:
         """Return whether all that waits is of the same lane and client as *job*."""
         return len(self._flows) == ((job.lane, job.client) in self._flows)
 
-    def flow_cost(self, job: Job) -> float:
-        """Return what the waiting jobs of the same lane and client cost together, in ms."""
-        return self._flows.get((job.lane, job.client), (0, 0.0))[1]
-
-    def dearest_flow(self) -> tuple[Flow, float]:
-        """Return the flow whose waiting jobs cost most, and that cost; at least one waits."""
-        flow, (_, cost_ms) = max(self._flows.items(), key=lambda item: item[1][1])
-        return flow, cost_ms
+    def flows(self) -> Collection[Flow]:
+        """Return the flows that have jobs waiting."""
+        return self._flows
 
     def latest_of(self, flow: Flow, before: int) -> Iterator[Job]:
         """Yield the jobs of *flow* among the first *before*, the last first."""
@@ -87,8 +82,7 @@ class Queue:
         self._order += 1
         insort(self._entries, ((job.priority, job.due, job.order), job), key=_key)
         flow = (job.lane, job.client)
-        count, cost_ms = self._flows.get(flow, (0, 0.0))
-        self._flows[flow] = (count + 1, cost_ms + job.cost_ms)
+        self._flows[flow] = self._flows.get(flow, 0) + 1
         self._cost_ms += job.cost_ms
 
     def remove(self, job: Job) -> bool:
@@ -99,10 +93,8 @@ class Queue:
             return False
         del self._entries[at]
         flow = (job.lane, job.client)
-        count, cost_ms = self._flows[flow]
-        if count > 1:
-            self._flows[flow] = (count - 1, cost_ms - job.cost_ms)
-        else:
+        self._flows[flow] -= 1
+        if not self._flows[flow]:
             del self._flows[flow]
         # Not a difference of sums once empty: rounding must not add up over days.
         self._cost_ms = self._cost_ms - job.cost_ms if self._entries else 0.0

@@ -68,6 +68,14 @@ class Rate:
         chance = SURGE_SIGMAS * math.sqrt(self._noise / (2 * self._fast_s))
         return max(self.fast - chance, self.slow)
 
+    def current(self, now: float) -> float:
+        """Return the rate since the last tick where it exceeds chance, `cautious` otherwise."""
+        passed = now - self._since
+        if passed <= 0.0:
+            return self.cautious
+        surge = self._count - SURGE_SIGMAS * math.sqrt(self._squares)
+        return max(self.cautious, surge / passed)
+
 
 def _weight(passed: float, span: float, seen: float) -> float:
     return max(-math.expm1(-passed / span), passed / seen if seen < span else 0.0)

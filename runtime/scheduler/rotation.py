@@ -42,7 +42,9 @@ class Rotation:
         """Count a call that went well, after *took_ms*."""
         option = batch.option
         health = self.health[option.variant]
-        health.observe(took_ms, option.curve.p50_ms(batch.rows), now)
+        curve, rows = option.curve, batch.rows
+        health.spread(took_ms, curve.p95_ms(rows))
+        health.observe(took_ms, curve.p50_ms(rows), now)
         health.failures = 0
         if batch.trial and not health.closed:
             health.close()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.scheduler import refusals
 from scanflow_serve.runtime.scheduler.admission import Admission
-from scanflow_serve.runtime.scheduler.choice import choose, sharing
+from scanflow_serve.runtime.scheduler.choice import Choice
 from scanflow_serve.runtime.scheduler.cores import Cores
+from scanflow_serve.runtime.scheduler.flows import Flows
 from scanflow_serve.runtime.scheduler.health import Health
 from scanflow_serve.runtime.scheduler.jobs import Batch, Decision, Goal, Job, Option, Reason
 from scanflow_serve.runtime.scheduler.journal import Journal
@@ -62,7 +63,16 @@ class Scheduler:
         self._reserve_s = self.tuning.reserve_ms / 1000
         self._cores = Cores(cores)
         self._queue = Queue()
-        self._admission = Admission(self._queue, self._cores, max_queue)
+        self._flows = Flows(now)
+        self._admission = Admission(self._queue, self._cores, self._flows, max_queue)
+        self._choice = Choice(
+            self._queue,
+            self._cores,
+            self.traffic,
+            max_queue=max_queue,
+            max_batch=max_batch,
+            margin=self.tuning.margin,
+        )
         self._lanes = Lanes(self._cores.count, deadline_s, self.tuning, self.journal)
 
     # What is there -----------------------------------------------------------------------------
@@ -81,6 +91,11 @@ class Scheduler:
     def idle(self) -> bool:
         """Return whether nothing waits and nothing runs."""
         return not self._queue and not self._cores
+
+    @property
+    def goal(self) -> Goal:
+        """Return what requests are answered by that ask for nothing themselves."""
+        return self._lanes.goal
 
     def lanes(self) -> tuple[str, ...]:
         """Return the lanes' names."""
@@ -163,24 +178,23 @@ class Scheduler:
             job = self._queue.head
             lane = self._lanes.by_name[job.lane]
             goal = job.goal or self._lanes.goal
-            most_rows = self.max_batch * self._cores.free  # idle cores share what waits
-            mates = sharing(self._queue, job, goal, self._lanes.goal, most_rows)
-            margin = self.tuning.margin
-            pick = choose(lane, goal, mates, self._queue, self._cores, now, margin)
+            pick = self._choice.pick(lane, goal, self._lanes.goal, now)
             if pick is None:
                 self._drop(job, refusals.late(job, 0.0, lane.least_ms(goal, job.rows), now))
                 continue
             if pick.start > now:
                 return None  # worth waiting for cores, which stay free for it meanwhile
-            taken = mates[: pick.count]
-            for job in taken:
+            for job in pick.jobs:
                 self._queue.remove(job)
-            return self._batch(lane, goal, pick.index, taken, now)
+            return self._batch(lane, goal, pick.index, pick.jobs, now)
         return None
 
     def cancel(self, job: Job) -> bool:
         """Take *job* out of the queue; return whether it was still there."""
-        return self._queue.remove(job)
+        found = self._queue.remove(job)
+        if found:
+            self._flows.take_back(job)
+        return found
 
     def done(self, batch: Batch, now: float, took_ms: float) -> None:
         """Count *batch* as answered, after *took_ms* of inference."""
@@ -220,6 +234,7 @@ class Scheduler:
     def tick(self, now: float) -> None:
         """Bring rates, ratios, mixes and rotation up to date; refuse what has become hopeless."""
         self.traffic.tick(now)
+        self._flows.tick(now)
         self._lanes.tick(now)
         for job in [job for job in self._queue if job.due <= now]:
             lane = self._lanes.by_name[job.lane]
@@ -242,6 +257,7 @@ class Scheduler:
     def _enqueue(self, lane: Lane, job: Job, now: float) -> None:
         for victim in self._admission.admit(lane, job.goal or self._lanes.goal, job, now):
             self._drop(victim, refusals.gave_way(self._queue.cost_ms))
+        self._flows.grant(job)
         self._queue.add(job)
 
     def _straight(self, lane: Lane, job: Job, now: float) -> Batch | None:
@@ -254,6 +270,8 @@ class Scheduler:
             if runner.p95_ms(job.rows) <= left_ms:
                 if runner.threads > self._cores.free:
                     return None  # it may be worth waiting for
+                job.cost_ms = runner.row_cost_ms * job.rows
+                self._flows.grant(job)
                 return self._batch(lane, goal, index, [job], now)
         return None
 
@@ -262,7 +280,8 @@ class Scheduler:
         runner = lane.order(goal)[index]
         rows = jobs[0].rows if len(jobs) == 1 else sum(job.rows for job in jobs)
         if runner.option is not lane.last:
-            self._switched(lane, goal, index, jobs[0], now)
+            strayed = index != lane.start(goal, jobs[0].rows)
+            self.journal.switched(lane, runner, jobs[0], strayed, self.queued, now)
         lane.took(goal, index, rows)
         batch = Batch(lane.name, runner.option, jobs, rows, now, runner.p50_ms(rows))
         if not runner.health.closed:
@@ -273,24 +292,5 @@ class Scheduler:
 
     def _drop(self, job: Job, refusal: RequestError) -> None:
         self._queue.remove(job)
+        self._flows.take_back(job)
         self.dropped.append((job, refusal))
-
-    def _switched(self, lane: Lane, goal: Goal, index: int, job: Job, now: float) -> None:
-        """Count a batch that goes to another option than the one before."""
-        runner = lane.order(goal)[index]
-        strayed = index != lane.start(goal, job.rows)
-        reason: Reason = "rate"
-        if lane.last is None:
-            reason = "start"
-        elif strayed or lane.strayed:  # away for want of time, or back
-            reason = "slack"
-        elif job.goal is not None:
-            reason = "prefer"
-        figures = {
-            "slack_ms": (job.due - now) * 1000,
-            "queue": float(len(self._queue)),
-            "ratio": runner.health.ratio,
-            "p95_ms": runner.p95_ms(job.rows),
-        }
-        lane.strayed = strayed
-        self.journal.switched(lane, runner.option, reason, now, figures)

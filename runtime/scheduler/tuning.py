@@ -13,6 +13,7 @@ class Tuning:
         reserve_ms: Kept back from every deadline for writing the answer.
         margin: Factor on the time that the requests behind a batch will need.
         target_load: Share of the host's capacity that the mix plans with; the rest absorbs bursts.
+        call_share: Of a deadline that one call may take, so that a request can wait for another.
         fast_s: Span of the rate that follows a surge.
         slow_s: Span of the rate that outlasts a lull.
         least_change: In load, below which the mix stays as it is.
@@ -23,8 +24,9 @@ class Tuning:
     """
 
     reserve_ms: float = 0.5
-    margin: float = 1.1
-    target_load: float = 0.9
+    margin: float = 1.2
+    target_load: float = 0.85
+    call_share: float = 0.5
     fast_s: float = 0.5
     slow_s: float = 4.0
     least_change: float = 0.03
