@@ -22,6 +22,7 @@ from scanflow_serve.runtime.simulation.optimum import optimum
 from scanflow_serve.runtime.simulation.results import timeline
 from scanflow_serve.runtime.simulation.world import OVERHEAD_MS, Machine
 from scanflow_serve.serving import planning
+from scanflow_serve.serving.progress import Progress
 
 check_plot = plot.check_format
 
@@ -142,16 +143,25 @@ def _kept(policy_file: PolicyFile) -> tuple[Plan, HostProfile] | None:
 
 
 def simulate(
-    subject: Subject, arrivals: Sequence[Arrival], *, trace: str, seed: int, compare: bool
+    subject: Subject,
+    arrivals: Sequence[Arrival],
+    *,
+    trace: str,
+    seed: int,
+    compare: bool,
+    progress: Progress | None = None,
 ) -> Simulation:
     """Return what becomes of *arrivals*.
 
     Args:
         trace: Where they come from, for people.
         compare: Also run simpler rules, and bound what is possible.
+        progress: Called with (done, of, what comes next).
     """
     machine = subject.machine
-    found = tuple(runs(arrivals, subject.setting, machine, seed=seed, compare=compare))
+    found = tuple(
+        runs(arrivals, subject.setting, machine, seed=seed, compare=compare, progress=progress)
+    )
     bound, notes = None, []
     if compare:
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from scanflow_serve.policies.schema import Policy
+from scanflow_serve.runtime.engine.lanes import Holding, main_candidates
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.scheduler.options import options
@@ -22,6 +24,7 @@ from scanflow_serve.runtime.simulation.results import Result, result
 from scanflow_serve.runtime.simulation.world import Log, Machine, Strategy, replay
 
 OURS = "scheduler"
+Progress: TypeAlias = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,14 @@ class Run:
 
 
 def setting(plan: Plan, policy: Policy, host: HostProfile, deadline_ms: float | None) -> Setting:
-    """Return what the server of *plan* would have to schedule with: the chosen and its standbys.
+    """Return what the server of *plan* has to schedule with: its choice, and what stands by.
 
     Args:
         deadline_ms: Of requests that name none; None: the policy's.
     """
+    held = [Holding(plan.chosen, "chosen"), *(Holding(each, "standby") for each in plan.standbys)]
     figures = {verdict.candidate.id: verdict.measurement for verdict in plan.verdicts}
-    loaded = [(each, figures.get(each.id)) for each in (plan.chosen, *plan.standbys)]
+    loaded = [(each, figures.get(each.id)) for each in main_candidates(plan, held)]
     limits = policy.scheduling
     return Setting(
         lane=policy.name,
@@ -74,9 +78,17 @@ def runs(
     *,
     seed: int,
     compare: bool,
+    progress: Progress | None = None,
 ) -> Iterator[Run]:
-    """Yield each strategy's run over the same *arrivals*, ours first."""
-    for name, make in strategies(setting, compare=compare).items():
+    """Yield each strategy's run over the same *arrivals*, ours first.
+
+    Args:
+        progress: Called with (done, of, what comes next).
+    """
+    every = strategies(setting, compare=compare)
+    for done, (name, make) in enumerate(every.items()):
+        if progress is not None:
+            progress(done, len(every), name)
         log = replay(
             arrivals,
             make(),

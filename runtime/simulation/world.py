@@ -15,12 +15,12 @@ from functools import partial
 from typing import Literal, Protocol, TypeAlias
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.engine.control import TICK_S
+from scanflow_serve.runtime.engine.dispatch import INLINE_MS
 from scanflow_serve.runtime.scheduler.jobs import Batch, Job, Option
 from scanflow_serve.runtime.simulation.arrivals import Arrival
 from scanflow_serve.runtime.simulation.calls import Calls
 
-TICK_S = 0.1  # as the server's control loop
-INLINE_MS = 1.0  # as the engine: a call expected to take no longer runs on the event loop
 OVERHEAD_MS = 0.2  # CPU of one request beside inference; benchmarks/overhead.py, 2 x EPYC
 End: TypeAlias = Literal["in_time", "late", "refused", "dropped"]
 

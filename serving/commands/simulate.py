@@ -93,12 +93,16 @@ def simulate(
 
     from scanflow_serve.serving import report
     from scanflow_serve.serving import simulation as simulated
+    from scanflow_serve.serving.progress import progress
 
     if plot is not None:
         simulated.check_plot(plot)
     arrivals = simulated.arrivals(trace, seed, seconds)
     subject = simulated.subject(policy, host_file, measurements, deadline_ms, overhead_ms)
-    found = simulated.simulate(subject, arrivals, trace=trace, seed=seed, compare=compare)
+    with progress("simulating") as shown:
+        found = simulated.simulate(
+            subject, arrivals, trace=trace, seed=seed, compare=compare, progress=shown
+        )
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
