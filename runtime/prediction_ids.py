@@ -6,8 +6,6 @@ import os
 import time
 from itertools import product
 
-from ulid import ULID
-
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple("".join(pair) for pair in product(_CROCKFORD, repeat=2))  # 10 bits each
 
@@ -18,7 +16,7 @@ def prediction_ids(rows: int) -> list[str]:
     """Return a ULID for each of *rows* rows, in lexical order.
 
     The ids of one request share time and 60 random bits, and count rows in the last 20 bits:
-    one draw of randomness a request, 0.3 us a row instead of 7 us.
+    one draw of randomness a request. Written out here, as python-ulid takes 6 us for it.
 
     Raises:
         ValueError: *rows* lies outside [1, 2**20].
@@ -28,7 +26,11 @@ def prediction_ids(rows: int) -> list[str]:
     """
     if not 1 <= rows <= MAX_ROWS:
         raise ValueError(f"prediction_ids: rows must be in [1, {MAX_ROWS}], got {rows}.")
-    # Not ULID(): within one millisecond it counts up in the very bits that count our rows.
-    moment = int(time.time() * 1000).to_bytes(6, "big")
-    prefix = str(ULID.from_bytes(moment + os.urandom(10)))[:22]
+    ms, chance = int(time.time() * 1000), int.from_bytes(os.urandom(8), "big")
+    prefix = (
+        f"{_PAIRS[ms >> 40]}{_PAIRS[ms >> 30 & 1023]}{_PAIRS[ms >> 20 & 1023]}"
+        f"{_PAIRS[ms >> 10 & 1023]}{_PAIRS[ms & 1023]}"
+        f"{_PAIRS[chance >> 50 & 1023]}{_PAIRS[chance >> 40 & 1023]}{_PAIRS[chance >> 30 & 1023]}"
+        f"{_PAIRS[chance >> 20 & 1023]}{_PAIRS[chance >> 10 & 1023]}{_PAIRS[chance & 1023]}"
+    )
     return [prefix + _PAIRS[row >> 10] + _PAIRS[row & 1023] for row in range(rows)]

@@ -29,9 +29,6 @@ from scanflow_serve.runtime.scheduler.jobs import Batch, Job, Option
 from scanflow_serve.runtime.scheduler.scheduler import Scheduler
 from scanflow_serve.runtime.tensors import Tensors
 
-# A thread hop costs about 50 us and a context switch; a call under this blocks the event loop
-# for less than the loop's own share of a request.
-INLINE_MS = 1.0
 NAN = "it gave NaN for rows that hold none"
 
 
@@ -85,8 +82,9 @@ class _Call:
     @property
     def took_ms(self) -> float:
         """Return how long it took, in ms; what was expected, if that tells nothing of its speed."""
-        if any(isinstance(outcome, Exception) for outcome in self.outcomes):
-            return self.batch.expected_ms
+        for outcome in self.outcomes:
+            if isinstance(outcome, Exception):
+                return self.batch.expected_ms
         return (self.ended - self.started) * 1000
 
 
@@ -124,6 +122,7 @@ class Dispatcher:
         self.failures: dict[str, Failures] = {}
         self._scheduler = scheduler
         self._max_batch = max_batch
+        self._inline_ms = scheduler.tuning.inline_ms
         self._idle = idle
         self._box = box
         self._answerers: Mapping[Option, Answerer] = {}
@@ -154,7 +153,7 @@ class Dispatcher:
             self._refuse_dropped()
         if batch is None:
             return await self._awaited(job, self._waiter(job, loop))
-        if len(batch.jobs) == 1 and batch.jobs[0] is job and _short(batch):
+        if len(batch.jobs) == 1 and batch.jobs[0] is job and self._short(batch):
             self._begin_turn(loop, now)
             call = self._run(batch, self._answerers[batch.option])
             if call.error is None and not call.spoiled:
@@ -235,7 +234,7 @@ class Dispatcher:
     # Calls ---------------------------------------------------------------------------------------
 
     def _start(self, batch: Batch, answerer: Answerer, loop: asyncio.AbstractEventLoop) -> None:
-        if _short(batch):
+        if self._short(batch):
             if self._turn is not loop:
                 self._begin_turn(loop, time.perf_counter())
             self._ended(self._run(batch, answerer), loop)
@@ -259,6 +258,11 @@ class Dispatcher:
         if answerer.retired and not answerer.running:
             self._idle()
         self.pump()
+
+    def _short(self, batch: Batch) -> bool:
+        """Return whether *batch* may run on the event loop."""
+        limit_ms = self._inline_ms
+        return batch.expected_ms <= limit_ms and batch.option.curve.p95_ms(batch.rows) <= limit_ms
 
     def _run(self, batch: Batch, answerer: Answerer) -> _Call:
         """Return the call of *batch*, made on this thread."""
@@ -320,12 +324,6 @@ class Dispatcher:
         if call.error is not None:
             for job in batch.jobs:
                 _tell(job, call.error, call)
-
-
-def _short(batch: Batch) -> bool:
-    """Return whether a batch may run on the event loop."""
-    p95_ms = batch.option.curve.p95_ms(batch.rows)
-    return p95_ms <= INLINE_MS and batch.expected_ms <= INLINE_MS
 
 
 def _tell(job: Job, outcome: Outcome | Exception, call: _Call | None = None) -> None:

@@ -46,6 +46,7 @@ class Choice:
         max_queue: Jobs that may wait.
         max_batch: Rows of one call.
         margin: Factor on the time that those behind a batch need.
+        inline_ms: What a call takes that is not worth sharing between idle cores.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Choice:
         max_queue: int,
         max_batch: int,
         margin: float,
+        inline_ms: float,
     ) -> None:
         self._queue = queue
         self._cores = cores
@@ -64,6 +66,7 @@ class Choice:
         self._places = ROOM * max_queue
         self._max_batch = max_batch
         self._margin = margin
+        self._inline_ms = inline_ms
 
     def pick(self, lane: Lane, goal: Goal, default: Goal, now: float) -> Pick | None:
         """Return what answers the head of the queue, and with whom; None if it can't be met.
@@ -84,8 +87,10 @@ class Choice:
         for index in (*range(first, len(order)), *range(first)):
             runner = order[index]
             start = cores.free_at(runner.threads, now)
-            groups = max(1, cores.free // runner.threads)
-            most = min(runner.call_rows, -(-waiting_rows // groups))
+            most = min(runner.call_rows, waiting_rows)
+            if runner.p95_ms(most) > self._inline_ms:
+                groups = max(1, cores.free // runner.threads)
+                most = min(most, -(-waiting_rows // groups))
             count = takes(runner, mates, start, most)
             if not count:
                 continue

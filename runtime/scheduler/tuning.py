@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# A thread hop costs about 50 us and a context switch; a call under this blocks the event loop
+# for less than the loop's own share of a request.
+INLINE_MS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
@@ -17,6 +21,7 @@ class Tuning:
         fast_s: Span of the rate that follows a surge.
         slow_s: Span of the rate that outlasts a lull.
         least_change: In load, below which the mix stays as it is.
+        inline_ms: A call up to this runs where requests are read, one at a time.
         overhead_ms: Cost of a request beside inference, on the same cores.
         backoff_s: Pause after a variant's first failure.
         longest_backoff_s: Pause at most.
@@ -30,6 +35,7 @@ class Tuning:
     fast_s: float = 0.5
     slow_s: float = 4.0
     least_change: float = 0.03
+    inline_ms: float = INLINE_MS
     overhead_ms: float = 0.0
     backoff_s: float = 1.0
     longest_backoff_s: float = 60.0

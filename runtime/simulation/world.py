@@ -16,8 +16,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.engine.control import TICK_S
-from scanflow_serve.runtime.engine.dispatch import INLINE_MS
 from scanflow_serve.runtime.scheduler.jobs import Batch, Job, Option
+from scanflow_serve.runtime.scheduler.tuning import Tuning
+from scanflow_serve.runtime.scheduler.tuning import INLINE_MS
 from scanflow_serve.runtime.simulation.arrivals import Arrival
 from scanflow_serve.runtime.simulation.calls import Calls
 
@@ -57,12 +58,12 @@ class Machine:
 
     Attributes:
         overhead_ms: CPU of one request beside inference, half before it and half after.
-        inline_ms: Calls whose p95 is no longer run on the event loop itself.
+        inline_ms: Calls that take no longer run on the event loop itself; see `Tuning`.
     """
 
     cores: int
     overhead_ms: float = OVERHEAD_MS
-    inline_ms: float = INLINE_MS
+    inline_ms: float = Tuning().inline_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,8 @@ class _World:
             self._took(batch)
             needs_s = self.calls.took_s(batch.option, batch.rows)
             threads = min(batch.option.threads, self.machine.cores)
-            if batch.option.curve.p95_ms(batch.rows) <= self.machine.inline_ms:
+            likely_ms = max(batch.expected_ms, batch.option.curve.p95_ms(batch.rows))
+            if likely_ms <= self.machine.inline_ms:
                 self.waiting.appendleft(
                     _Work(needs_s, partial(self._answer_inline, batch), threads)
                 )
