@@ -127,7 +127,7 @@ def subject(
     plan, host = kept or planning.planned(policy_file, host_file, measurements_file)
     made = setting(plan, policy_file.policy, host, deadline_ms)
     overhead_ms = OVERHEAD_MS if overhead_ms is None else overhead_ms
-    machine = Machine(made.cores, overhead_ms)
+    machine = Machine(made.cores, overhead_ms, made.tuning.inline_ms)
     return Subject(policy_file.policy.name, plan.host, made, machine)
 
 

@@ -18,7 +18,6 @@ from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.engine.control import TICK_S
 from scanflow_serve.runtime.scheduler.jobs import Batch, Job, Option
 from scanflow_serve.runtime.scheduler.tuning import Tuning
-from scanflow_serve.runtime.scheduler.tuning import INLINE_MS
 from scanflow_serve.runtime.simulation.arrivals import Arrival
 from scanflow_serve.runtime.simulation.calls import Calls
 

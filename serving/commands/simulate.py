@@ -117,32 +117,28 @@ def simulate(
 
 def result_table(found: Simulation) -> Table:
     """Return a row for each strategy, ours first, and one for the bound of all."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     alone = {option.variant for option in found.subject.setting.options}
-    widest = max(
-        len(name) for name in ("no strategy exceeds", *(r.result.strategy for r in found.runs))
-    )
-    table = Table(title=found.title, title_justify="left")
-    table.add_column("strategy", overflow="fold", width=widest)
-    for name in ("effective\naccuracy", "misses", "refused", "dropped", "late"):
+    table = Table(title=found.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0))
+    table.add_column("strategy, and its answers", overflow="fold")
+    for name in ("effective\naccuracy", "misses,\n%", "refused", "dropped", "late"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("p50,\nms", "p99,\nms", "in time,\n1/s", "switches,\n1/min", "rows a\ncall"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("answers by variant", overflow="fold", min_width=24)
     for each in (run.result for run in found.runs):
-        shares = [f"{share:.1%} {name}" for name, share in each.shares.items()]
+        shares = [f"\n {share:.1%} {name}" for name, share in each.shares.items()]
         cells = (
-            each.strategy,
+            "".join((each.strategy, *(() if each.strategy in alone else shares))),
             f"{each.effective_accuracy:.4f}",
-            *(f"{x:.2%}" for x in (each.misses, each.refused, each.dropped, each.late)),
+            *(f"{100 * x:.2f}" for x in (each.misses, each.refused, each.dropped, each.late)),
             f"{each.p50_ms:.3g}",
             f"{each.p99_ms:.3g}",
             f"{each.goodput_rps:.4g}",
-            f"{each.switches_per_minute:.3g}",
+            f"{each.switches_per_minute:.0f}",
             f"{each.mean_batch:.3g}",
-            "" if each.strategy in alone else "\n".join(shares),
         )
         table.add_row(*map(Text, cells))
     if found.optimum is not None:
