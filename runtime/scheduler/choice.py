@@ -46,6 +46,7 @@ class Choice:
         max_queue: Jobs that may wait.
         max_batch: Rows of one call.
         margin: Factor on the time that those behind a batch need.
+        in_hand: Share of a deadline that must be left to them beyond that.
         inline_ms: What a call takes that is not worth sharing between idle cores.
     """
 
@@ -58,6 +59,7 @@ class Choice:
         max_queue: int,
         max_batch: int,
         margin: float,
+        in_hand: float,
         inline_ms: float,
     ) -> None:
         self._queue = queue
@@ -66,6 +68,7 @@ class Choice:
         self._places = ROOM * max_queue
         self._max_batch = max_batch
         self._margin = margin
+        self._in_hand = in_hand
         self._inline_ms = inline_ms
 
     def pick(self, lane: Lane, goal: Goal, default: Goal, now: float) -> Pick | None:
@@ -118,6 +121,7 @@ class Choice:
             return True
         used_ms = call_ms * runner.threads / cores.count
         through = now + (cores.busy_ms(now) + used_ms) / 1000
+        through += self._in_hand * lane.slack_s
         least_ms = thrifty.p95_ms(thrifty.call_rows)
         return leaves_time(self._queue, pick.jobs, through, least_ms, self._margin)
 

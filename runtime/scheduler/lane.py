@@ -175,8 +175,15 @@ class Lane:
     def main(self, goal: Goal) -> Runner | None:
         """Return what most requests start from; None where nothing is loaded.
 
-        Of two with about one half each it is the one that it was.
+        Of two with about one half each it is the one that it was; one that is due for a trial
+        gets that one call only.
         """
+        runner = self._most(goal)
+        if runner is None or runner.health.closed:
+            return runner
+        return next((each for each in self._orders[goal] if each.health.closed), runner)
+
+    def _most(self, goal: Goal) -> Runner | None:
         mix, order = self._mixes.get(goal), self._orders[goal]
         if mix is None or not order:
             return order[0] if order else None

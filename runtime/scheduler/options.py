@@ -14,6 +14,7 @@ from scanflow_serve.runtime.variants import Candidate
 # What stands before another by a tie-break alone is worth this much more: nothing is given up
 # for it, and no mix is made of the two.
 TIE = 1e-9
+UNKNOWN = -1e12
 
 
 def options(
@@ -47,7 +48,7 @@ def options(
             curve=Curve.of(measured, max_batch),
             threads=max((variant.threads for variant in candidate.variants), default=1),
             accuracy=None if measured is None else measured.accuracy,
-            worth={name: worth.get(candidate.id, 0.0) for name, worth in worths.items()},
+            worth={name: worth.get(candidate.id, UNKNOWN) for name, worth in worths.items()},
         )
         for candidate, measured in candidates
     ]
@@ -73,5 +74,5 @@ def _value(measurement: Measurement, goal: str) -> float:
     figure = FIGURES[goal]
     value = figure.of(measurement)
     if value is None:  # not measurable here: worth no more than any that is known
-        return -1e12
+        return UNKNOWN
     return value if figure.higher else -value

@@ -72,6 +72,7 @@ class Scheduler:
             max_queue=max_queue,
             max_batch=max_batch,
             margin=self.tuning.margin,
+            in_hand=self.tuning.in_hand,
             inline_ms=self.tuning.inline_ms,
         )
         self._lanes = Lanes(self._cores.count, deadline_s, self.tuning, self.journal)
