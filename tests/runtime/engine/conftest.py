@@ -127,7 +127,9 @@ class World:
     def prepared(self, **sections: Any) -> Prepared:
         """The policy above with *sections* in place of its own; as it would be prepared."""
         text = yaml.safe_dump(yaml.safe_load(POLICY) | sections)
-        policy = load_policy(self.folder / "policy.yaml", text=text)
+        path = self.folder / "policy.yaml"
+        path.write_text(text)
+        policy = load_policy(path)
         return prepare(
             policy,
             self.host,
