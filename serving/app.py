@@ -10,76 +10,85 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 
-from scanflow_serve.policies.errors import InputError, RequestError, ScanflowError
-from scanflow_serve.policies.schema import Auth, Limits
-from scanflow_serve.serving.http.compression import WORTHWHILE, accepted_encoding, deflate
+from scanflow_serve.policies.errors import (
+    InputError,
+    PolicyError,
+    RequestError,
+    ScanflowError,
+    StateError,
+)
+from scanflow_serve.policies.schema import Limits
+from scanflow_serve.runtime.events import Event, EventLog
+from scanflow_serve.serving.collector import calm_collector
+from scanflow_serve.serving.home import Home
+from scanflow_serve.serving.http.events import EventStreams
 from scanflow_serve.serving.http.exchange import (
     ClientDisconnectedError,
     Exchange,
-    Message,
     Receive,
     Reply,
     Scope,
     Send,
 )
-from scanflow_serve.serving.http.introspection import STARTING
-from scanflow_serve.serving.http.loopback import refuse_strangers
-from scanflow_serve.serving.http.problems import problem, refusal
-from scanflow_serve.serving.http.rates import Rates
-from scanflow_serve.serving.http.routes import Methods, Route, Router
-from scanflow_serve.serving.http.site import Site, open_site
+from scanflow_serve.serving.http.introspection import STARTING, summary
+from scanflow_serve.serving.http.problems import faults, problem, refusal
+from scanflow_serve.serving.http.routes import Methods, Router
+from scanflow_serve.serving.http.sending import send_reply
+from scanflow_serve.serving.http.site import Site, image_reader
 from scanflow_serve.serving.http.slow_bodies import SlowBodies
-from scanflow_serve.serving.keys import Keyring, load_keys, require
+from scanflow_serve.serving.http.tenure import MIB, Tenure, close
+from scanflow_serve.serving.lifetime import on_end_signal
 from scanflow_serve.serving.metrics import Metrics
 
 if TYPE_CHECKING:
+    from scanflow_serve.policies.loader import PolicyFile
     from scanflow_serve.runtime.engine import Engine
 
 log = logging.getLogger("scanflow_serve.http")
 access = logging.getLogger("scanflow_serve.access")
 access.setLevel(logging.INFO)  # its share is the policy's; the root's level must not silence it
 
-MIB = 1024 * 1024
+BODY_LIMIT = int(Limits().body_mb * MIB)
+BUSY = "Another policy is being prepared; one at a time is. Retry once GET /events tells of it."
 GONE = 499  # nginx's code for a client that went away; only metrics and the access log see it
 
 
 class Application:
-    """A pure ASGI application over one engine.
+    """A pure ASGI application over one engine at a time.
 
     Args:
-        start: Returns the loaded engine; called once, in a thread.
+        home: Has the first engine, and those that follow it.
         environ: Where keys are looked for; default: the process's environment.
 
     Attributes:
         in_flight: Requests being answered.
+        reloading: Another policy is being prepared.
         slow_bodies: Gives up requests whose bodies do not come.
+        streams: The log of events, and who follows it.
     """
 
-    def __init__(
-        self, start: Callable[[], Engine], environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, home: Home, environ: Mapping[str, str] | None = None) -> None:
         self.in_flight = 0
+        self.reloading = False
         self.slow_bodies = SlowBodies()
+        self.streams = EventStreams(EventLog())
         self.metrics = Metrics()
-        self.metrics.watch(lambda: self.in_flight, lambda: self._site is not None)
-        self._start = start
+        self.metrics.watch(lambda: self.in_flight, lambda: self.ready)
+        self._home = home
         self._environ = os.environ if environ is None else environ
         self._router = Router()
-        self._site: Site | None = None
-        self._keyless = False  # until the policy is known; only probes are answered
-        self._keyring: Keyring | None = None
-        self._rates: Rates | None = None
-        self._body_limit = int(Limits().body_mb * MIB)
-        self._logged = 0.0
+        self._tenure: Tenure | None = None  # until the policy is known only probes are answered
+        self._unwatch: Callable[[], None] = lambda: None
+        self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
         """Return whether predictions are answered."""
-        return self._site is not None
+        return self._tenure is not None
 
     async def startup(self) -> None:
         """Load the engine, then answer.
@@ -88,32 +97,94 @@ class Application:
             ScanflowError: The engine could not be loaded, keys are missing, or the policy's
                 ``serve.image`` does not fit the model.
         """
-        engine = await asyncio.to_thread(self._start)
-        try:
-            self._site = self._opened(engine)
-        except ScanflowError:
-            await asyncio.to_thread(engine.close)
-            raise
+        engine = await asyncio.to_thread(self._home.start, self.streams.log.add)
+        self._install(await self._begun(engine))
         self.slow_bodies.start()
+        self.streams.open()
+        self._unwatch = on_end_signal(self.streams.close)
 
-    def _opened(self, engine: Engine) -> Site:
-        serve = engine.policy_file.policy.serve
-        self._keyless = serve.auth is None
-        if isinstance(serve.auth, Auth):
-            self._keyring = load_keys(serve.auth, engine.policy_file.folder, self._environ)
-        if serve.limits.rate_rps is not None:
-            self._rates = Rates(serve.limits.rate_rps)
-        self._body_limit = int(serve.limits.body_mb * MIB)
-        self._logged = serve.access_log
-        self.metrics.planned(engine.plan)
-        return open_site(engine, self.metrics)
+    async def _begun(self, engine: Engine) -> Tenure:
+        """Return what answers by *engine* from now on; where it can't, the engine is closed."""
+        try:
+            site = Site(engine, self.metrics, self.streams, self.reload, image_reader(engine))
+            tenure = Tenure(site, self._environ)
+            await engine.start()
+        except BaseException:
+            await close(engine)
+            raise
+        return tenure
+
+    def _install(self, tenure: Tenure) -> None:
+        """Answer by *tenure* from now on."""
+        self._tenure = tenure
+        self.metrics.serve(tenure.site.engine)
+
+    async def reload(self, text: str) -> dict[str, Any]:
+        """Serve the policy of *text* from now on; on any failure the old one goes on.
+
+        Returns:
+            What ``PUT /policy`` answers with.
+
+        Raises:
+            PolicyError: It has faults.
+            RequestError: 403 it changes code; 409 another reload goes on; 422 it can't be served
+                on this host; 503 the server stops.
+            ScanflowError: It could not be prepared or kept.
+        """
+        old = self._tenure
+        if self.reloading:
+            raise RequestError(409, BUSY)
+        self.reloading = True
+        try:
+            if old is None:
+                raise RequestError(503, STARTING)
+            new = await self._succeed(text, old.site.engine.policy_file)
+        finally:
+            self.reloading = False
+        if self._tenure is None:  # the server stops; its next start serves the policy
+            await new.end()
+        else:
+            self._install(new)
+            retiring = asyncio.create_task(self._retire(old))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+        return summary(new.site.engine)
+
+    async def _succeed(self, text: str, running: PolicyFile) -> Tenure:
+        """Return what may follow the *running* policy, accepted, and say how it went."""
+        note = self.streams.log.add
+        try:
+            successor = await self._home.successor(text, running, note)
+            tenure = await self._begun(successor.engine)
+            try:
+                if self._tenure is None:
+                    raise RequestError(503, STARTING)
+                await asyncio.to_thread(successor.accept)
+            except BaseException:
+                await tenure.end()
+                raise
+        except ScanflowError as error:
+            note(Event("reload", "policy", f"A policy was refused; the old one serves on. {error}"))
+            if isinstance(error, PolicyError | RequestError | StateError):
+                raise
+            raise RequestError(422, f"The policy can't be served here: {error}") from error
+        chosen = successor.engine.plan.chosen.id
+        note(Event("reload", "policy", f"Another policy serves from now on, by {chosen}."))
+        return tenure
+
+    async def _retire(self, tenure: Tenure) -> None:
+        await tenure.end()
+        await asyncio.to_thread(calm_collector)
 
     async def shutdown(self) -> None:
         """Stop answering and free the engine."""
-        site, self._site = self._site, None
+        tenure, self._tenure = self._tenure, None
+        self._unwatch()
+        self.streams.close()
         await self.slow_bodies.stop()
-        if site is not None:
-            await asyncio.to_thread(site.engine.close)
+        if tenure is not None:
+            await tenure.end()
+        await asyncio.gather(*self._retiring)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; refuse WebSockets."""
@@ -125,13 +196,15 @@ class Application:
         path: str = scope["path"]
         if root and path.startswith(root):
             path = path[len(root) :] or "/"
-        exchange = Exchange(scope, receive, path, self._body_limit, self.slow_bodies)
+        tenure = self._tenure
+        body_limit = BODY_LIMIT if tenure is None else tenure.body_limit
+        exchange = Exchange(scope, receive, path, body_limit, self.slow_bodies)
         methods, exchange.params = self._router.match(path)
         status = GONE
         self.in_flight += 1
         try:
-            reply = await self._reply(exchange, methods)
-            await _send(reply, exchange, send)
+            reply = await self._reply(exchange, methods, tenure)
+            await send_reply(reply, exchange, send)
             status = reply.status
         except ClientDisconnectedError:
             pass
@@ -140,7 +213,7 @@ class Application:
             seconds = time.perf_counter() - started
             label = next(iter(methods.values())).template if methods else "unknown"
             self.metrics.request(label, status, seconds)
-            if self._logged and random.random() < self._logged:
+            if tenure is not None and tenure.logged and random.random() < tenure.logged:
                 access.info(
                     "%s %s %r %d %.3f ms",
                     exchange.client,
@@ -150,41 +223,35 @@ class Application:
                     seconds * 1000,
                 )
 
-    async def _reply(self, exchange: Exchange, methods: Methods | None) -> Reply:
+    async def _reply(
+        self, exchange: Exchange, methods: Methods | None, tenure: Tenure | None
+    ) -> Reply:
         """Return the reply, whatever happens; only a client that went away has none."""
         path = exchange.path
         try:
-            if self._keyless:
-                refuse_strangers(exchange.method, exchange.headers)
+            if tenure is not None:
+                tenure.meet(exchange)
             if methods is None:
                 return problem(path, 404, f"{path[:200]!r} is unknown. GET /docs lists the routes.")
             method = "GET" if exchange.method == "HEAD" else exchange.method
             route = methods.get(method)
             if route is None:
                 return _not_allowed(exchange, methods)
-            return await self._routed(exchange, route)
+            if route.probe is not None:
+                return route.probe(tenure is not None)
+            if tenure is None:
+                raise RequestError(503, STARTING, retry_after_s=1)
+            return await tenure.answer(exchange, route)
         except RequestError as error:
             return refusal(path, error)
+        except PolicyError as error:
+            return faults(path, error)
         except InputError as error:
             return problem(path, 400, str(error))
         except (ClientDisconnectedError, asyncio.CancelledError):
             raise
         except Exception as error:  # the server lives; the log has the rest
             return _failure(exchange, error)
-
-    async def _routed(self, exchange: Exchange, route: Route) -> Reply:
-        if route.probe is not None:
-            return route.probe(self._site is not None)
-        site = self._site
-        if site is None or route.answer is None:
-            raise RequestError(503, STARTING, retry_after_s=1)
-        if self._keyring is not None and route.access != "open":
-            key = self._keyring.key(exchange.header(b"authorization"))
-            exchange.client = key.name
-            require(key, route.access)
-        if self._rates is not None and route.limited:
-            self._rates.admit(exchange.client)
-        return await route.answer(site, exchange)
 
 
 def _not_allowed(exchange: Exchange, methods: Methods) -> Reply:
@@ -209,21 +276,6 @@ def _failure(exchange: Exchange, error: Exception) -> Reply:
         f"{told}Error id {identity}: the server's log has the rest.",
         instance=f"urn:uuid:{uuid.UUID(identity)}",
     )
-
-
-async def _send(reply: Reply, exchange: Exchange, send: Send) -> None:
-    body = reply.body
-    headers = [(b"content-type", reply.content_type), *reply.headers]
-    if len(body) >= WORTHWHILE:
-        encoding = accepted_encoding(exchange.header(b"accept-encoding") or "")
-        if encoding is not None:
-            body = await asyncio.to_thread(deflate, body, encoding)
-            headers.append((b"content-encoding", encoding.encode()))
-        headers.append((b"vary", b"accept-encoding"))
-    headers.append((b"content-length", b"%d" % len(body)))
-    start: Message = {"type": "http.response.start", "status": reply.status, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": b"" if exchange.method == "HEAD" else body})
 
 
 class ServingApp(Starlette):
@@ -254,9 +306,9 @@ class ServingApp(Starlette):
             await self.application(scope, receive, send)
 
 
-def create_app(start: Callable[[], Engine], environ: Mapping[str, str] | None = None) -> ServingApp:
-    """Return the application; its lifespan loads the engine by *start* and closes it.
+def create_app(home: Home, environ: Mapping[str, str] | None = None) -> ServingApp:
+    """Return the application; its lifespan loads the engine of *home* and closes it.
 
     Before and after, health says not ready and predictions are 503.
     """
-    return ServingApp(Application(start, environ))
+    return ServingApp(Application(home, environ))

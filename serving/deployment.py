@@ -13,7 +13,7 @@ from scanflow_serve.policies.schema import API_VERSION
 from scanflow_serve.runtime import prepare as preparation
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.prepare import Prepared
-from scanflow_serve.serving import admission, composition, environment, listening, start
+from scanflow_serve.serving import admission, composition, environment, kept_policy, listening
 from scanflow_serve.serving.image_inputs import require_fit
 from scanflow_serve.serving.locks import StateLock
 from scanflow_serve.serving.progress import Progress
@@ -37,6 +37,24 @@ def prepare_state(
     """Plan for this host and keep the plan in the locked state folder.
 
     Raises:
+        ScanflowError: As `plan_into`.
+    """
+    over = kept_policy.over(policy_file, lock.state)
+    prepared = plan_into(policy_file, lock.state, recalibrate=recalibrate, progress=progress)
+    kept_policy.keep(policy_file, lock.state, over=over)
+    return Deployment(prepared, lock)
+
+
+def plan_into(
+    policy_file: PolicyFile,
+    folder: Path,
+    *,
+    recalibrate: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Plan for this host and keep the plan in *folder*.
+
+    Raises:
         UsageError: ``serve.image`` does not give what the chosen run takes.
         ScanflowError: A model can't be read, or no candidate can be measured or is feasible.
     """
@@ -45,9 +63,8 @@ def prepare_state(
     )
     signatures = {name: each[0].signature for name, each in prepared.artifacts.items()}
     require_fit(policy_file.policy, prepared.plan.chosen.run, signatures)
-    preparation.save(prepared, lock.state)
-    start.keep_policy(policy_file, lock.state)
-    return Deployment(prepared, lock)
+    preparation.save(prepared, folder)
+    return prepared
 
 
 def deploy(environ: MutableMapping[str, str], *, folder: Path, address: str) -> Deployment:
@@ -66,7 +83,9 @@ def deploy(environ: MutableMapping[str, str], *, folder: Path, address: str) -> 
     policy_file = load_policy(find_policy(environ, folder))
     listening.refuse_open_door(policy_file.policy.serve, address)
     admission.require_keys(policy_file, environ)
-    deployment = prepare_state(policy_file, admission.lock_state(policy_file))
+    lock = admission.lock_state(policy_file)
+    policy_file = admission.in_force(policy_file, lock.state, environ)
+    deployment = prepare_state(policy_file, lock)
     environ[environment.STATE] = str(deployment.lock.state)
     environ[environment.PARENT] = str(os.getpid())
     if policy_file.policy.serve.tracing:

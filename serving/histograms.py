@@ -1,8 +1,9 @@
-"""Histograms of seconds that cost 0.3 µs a value, where prometheus_client's own cost 2."""
+"""Histograms that cost 0.3 µs a value, where prometheus_client's own cost 2."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import accumulate
 
 # Seconds; from a tiny MLP (0.1 ms) to a large model on a small board.
@@ -10,27 +11,30 @@ BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0),
 )
-_LABELS = (*map(str, BUCKETS), "+Inf")
+DECIMALS = 6  # of a count of parts, whose sum is a whole number but for rounding
 
 
 class Histogram:
-    """Counts of values by `BUCKETS`; for one thread, so that it needs no lock.
+    """Counts of values by *bounds*; for one thread, so that it needs no lock.
 
     Attributes:
-        total: Sum of all values, s.
+        total: Sum of all values.
     """
 
-    __slots__ = ("_counts", "total")
+    __slots__ = ("_bounds", "_counts", "total")
 
-    def __init__(self) -> None:
-        self._counts = [0] * len(_LABELS)
+    def __init__(self, bounds: Sequence[float] = BUCKETS) -> None:
+        self._bounds = bounds
+        self._counts = [0.0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count a value into the first bucket whose bound it does not exceed."""
-        self._counts[bisect_left(BUCKETS, seconds)] += 1
-        self.total += seconds
+    def observe(self, value: float, share: float = 1.0) -> None:
+        """Count a value, or a *share* of it, into the first bucket whose bound it does not pass."""
+        self._counts[bisect_left(self._bounds, value)] += share
+        self.total += value * share
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return (bound, values up to it), as Prometheus' text format has them."""
-        return list(zip(_LABELS, map(float, accumulate(self._counts)), strict=True))
+        labels = (*map(str, self._bounds), "+Inf")
+        sums = (round(count, DECIMALS) for count in accumulate(self._counts))
+        return list(zip(labels, sums, strict=True))

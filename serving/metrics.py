@@ -1,80 +1,50 @@
 """What the server counts: Prometheus metrics in a registry of their own, and OIP statistics.
 
-Labels are bounded: routes are templates, models and variants those of the plan. Requests count
-into plain numbers, which become Prometheus' families when they are asked for.
+Labels are bounded: routes are templates, models and variants those of the policy in force; what a
+reload leaves behind is forgotten. Requests count into plain numbers, which become Prometheus'
+families when they are asked for.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from scanflow_serve.runtime.plan import Plan
+from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.requests import Response
-from scanflow_serve.serving.histograms import Histogram
+from scanflow_serve.serving.engine_metrics import engine_families
+from scanflow_serve.serving.histograms import DECIMALS, Histogram
+from scanflow_serve.serving.tally import Tally
+
+if TYPE_CHECKING:
+    from scanflow_serve.runtime.engine import Engine
+
+# Why an inference was not answered, by the status of its refusal.
+REASONS = {503: "queue", 504: "deadline"}
 
 
 @dataclass(slots=True)
-class Tally:
-    """Counts of one public name since the start; durations in ns, as OIP's statistics want."""
+class Answers:
+    """What one variant has answered under one public name.
+
+    Attributes:
+        calls: Of the variant; a call that several requests share counts once.
+        timely: Requests answered within their deadline.
+        accuracy: Of those, each request's expected accuracy, summed.
+    """
 
     rows: int = 0
-    success: int = 0
-    success_ns: int = 0
-    failed: int = 0
-    failed_ns: int = 0
-    queue_ns: int = 0
-    compute_ns: int = 0
-    last_ms: int = 0  # Unix time of the last inference, ms
-    batches: dict[int, tuple[int, int]] = field(default_factory=dict)  # rows -> (count, ns)
-
-    def to_json(self, name: str, version: str) -> dict[str, Any]:
-        """Return the entry of OIP's statistics extension."""
-        nothing = {"count": 0, "ns": 0}
-        return {
-            "name": name,
-            "version": version,
-            "last_inference": self.last_ms,
-            "inference_count": self.rows,
-            "execution_count": self.success,
-            "inference_stats": {
-                "success": {"count": self.success, "ns": self.success_ns},
-                "fail": {"count": self.failed, "ns": self.failed_ns},
-                "queue": {"count": self.success, "ns": self.queue_ns},
-                "compute_input": nothing,  # part of compute_infer: there is no copy to a device
-                "compute_infer": {"count": self.success, "ns": self.compute_ns},
-                "compute_output": nothing,
-                "cache_hit": nothing,
-                "cache_miss": nothing,
-            },
-            "batch_stats": [
-                {
-                    "batch_size": rows,
-                    "compute_input": nothing,
-                    "compute_infer": {"count": count, "ns": ns},
-                    "compute_output": nothing,
-                }
-                for rows, (count, ns) in sorted(self.batches.items())
-            ],
-        }
-
-
-MOST_BATCH_SIZES = 64  # kept a model; requests may have up to limits.max_rows different ones
-
-
-@dataclass(slots=True)
-class Timing:
-    """Where the inferences of one public name spend their time."""
-
-    compute: Histogram = field(default_factory=Histogram)
-    queue: Histogram = field(default_factory=Histogram)
+    requests: int = 0
+    calls: float = 0.0
+    timely: int = 0
+    accuracy: float = 0.0
 
 
 class Metrics(Collector):
@@ -82,13 +52,14 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self.tallies: dict[str, Tally] = {}
-        self._requests: dict[tuple[str, int], int] = {}  # (route, status)
+        self._requests: Counter[tuple[str, int]] = Counter()  # (route, status)
         self._seconds: dict[str, Histogram] = {}  # route
-        self._answers: dict[tuple[str, str], tuple[int, int]] = {}  # (name, variant): rows, calls
-        self._timings: dict[str, Timing] = {}  # name
+        self._answers: dict[tuple[str, str], Answers] = {}  # (name, variant)
+        self._failures: Counter[tuple[str, str]] = Counter()  # (name, reason)
+        self._late: Counter[str] = Counter()  # name
         self._in_flight: Callable[[], float] = lambda: 0
         self._ready: Callable[[], float] = lambda: 0
-        self._plan: tuple[str, str, str] | None = None
+        self._engine: Engine | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -98,14 +69,25 @@ class Metrics(Collector):
         self._in_flight = in_flight
         self._ready = ready
 
-    def planned(self, plan: Plan) -> None:
-        """Tell what runs."""
-        self._plan = (plan.policy, plan.chosen.run, plan.chosen.variant_id)
+    def serve(self, engine: Engine) -> None:
+        """Tell of *engine* from now on; forget names and variants that its policy has not."""
+        self._engine = engine
+        policy = engine.policy_file.policy
+        names = {policy.name, *policy.workflows, *policy.models}
+        variants = {verdict.candidate.variant_id for verdict in engine.plan.verdicts}
+        variants |= {part for variant in variants for part in variant.split("+")}
+        for counts in (self.tallies, self._late):
+            for name in counts.keys() - names:
+                del counts[name]
+        for name, reason in [key for key in self._failures if key[0] not in names]:
+            del self._failures[name, reason]
+        for name, variant in list(self._answers):
+            if name not in names or variant not in variants:
+                del self._answers[name, variant]
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered HTTP request."""
-        key = (route, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
+        self._requests[route, status] += 1
         histogram = self._seconds.get(route)
         if histogram is None:
             histogram = self._seconds[route] = Histogram()
@@ -113,31 +95,27 @@ class Metrics(Collector):
 
     def inference(self, name: str, rows: int, response: Response, seconds: float) -> None:
         """Count one answered inference of the public *name*."""
-        tally = self.tally(name)
-        compute_ns = int(response.compute_ms * 1e6)
-        tally.rows += rows
-        tally.success += 1
-        tally.success_ns += int(seconds * 1e9)
-        tally.queue_ns += int(response.queue_ms * 1e6)
-        tally.compute_ns += compute_ns
-        tally.last_ms = time.time_ns() // 1_000_000
-        count, ns = tally.batches.get(rows, (0, 0))
-        if count or len(tally.batches) < MOST_BATCH_SIZES:
-            tally.batches[rows] = (count + 1, ns + compute_ns)
+        self.tally(name).answered(rows, response, seconds)
         key = (name, response.variant)
-        predicted, calls = self._answers.get(key, (0, 0))
-        self._answers[key] = (predicted + rows, calls + 1)
-        timing = self._timings.get(name)
-        if timing is None:
-            timing = self._timings[name] = Timing()
-        timing.compute.observe(response.compute_ms / 1000)
-        timing.queue.observe(response.queue_ms / 1000)
+        answers = self._answers.get(key)
+        if answers is None:
+            answers = self._answers[key] = Answers()
+        answers.rows += rows
+        answers.requests += 1
+        answers.calls += rows / (response.batch_rows or rows)
+        if response.late:
+            self._late[name] += 1
+        else:
+            answers.timely += 1
+            answers.accuracy += response.accuracy or 0.0
 
-    def failure(self, name: str, seconds: float) -> None:
+    def failure(self, name: str, error: Exception, seconds: float) -> None:
         """Count one refused or failed inference of the public *name*."""
         tally = self.tally(name)
         tally.failed += 1
         tally.failed_ns += int(seconds * 1e9)
+        status = error.status if isinstance(error, RequestError) else 0
+        self._failures[name, REASONS.get(status, "error")] += 1
 
     def tally(self, name: str) -> Tally:
         """Return the counts of a public name."""
@@ -165,28 +143,44 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "scanflow_ready", "1 while predictions are answered.", value=self._ready()
         )
-        plan = GaugeMetricFamily(
-            "scanflow_plan", "1: what runs.", labels=("policy", "run", "variant")
-        )
-        if self._plan is not None:
-            plan.add_metric(self._plan, 1)
-        yield plan
+        if self._engine is not None:
+            yield from engine_families(self._engine)
 
     def _inferences(self) -> Iterator[Metric]:
-        predictions = _counter("predictions", "Rows predicted.", "model", "variant")
-        inferences = _counter("inferences", "Inference calls.", "model", "variant")
-        for key, (rows, calls) in self._answers.items():
-            predictions.add_metric(key, rows)
-            inferences.add_metric(key, calls)
-        failures = _counter("inference_failures", "Refused or failed.", "model")
-        for name, tally in self.tallies.items():
-            if tally.failed:
-                failures.add_metric([name], tally.failed)
-        yield from (predictions, inferences, failures)
-        compute = {name: timing.compute for name, timing in self._timings.items()}
-        queue = {name: timing.queue for name, timing in self._timings.items()}
+        described = {
+            "rows": _counter("predictions", "Rows predicted.", "model", "variant"),
+            "requests": _counter("inferences", "Inferences answered.", "model", "variant"),
+            "calls": _counter("batches", "Calls of the variant.", "model", "variant"),
+            "timely": _counter("goodput", "Answered in time.", "model", "variant"),
+            "accuracy": _counter(
+                "goodput_accuracy", "Their expected accuracy, summed.", "model", "variant"
+            ),
+        }
+        for key, answers in self._answers.items():
+            for name, family in described.items():
+                family.add_metric(key, round(getattr(answers, name), DECIMALS))
+        yield from described.values()
+        failures = _counter("inference_failures", "Refused or failed.", "model", "reason")
+        for pair, count in self._failures.items():
+            failures.add_metric(pair, count)
+        yield failures
+        yield self._misses()
+        compute = {name: tally.compute for name, tally in self.tallies.items()}
+        queue = {name: tally.queue for name, tally in self.tallies.items()}
+        batches = {name: tally.batches for name, tally in self.tallies.items()}
         yield _histogram("compute_seconds", "Inference, without waiting.", "model", compute)
         yield _histogram("queue_seconds", "Wait before inference.", "model", queue)
+        yield _histogram("batch_rows", "Rows of a call.", "model", batches)
+
+    def _misses(self) -> Metric:
+        """Return deadlines not held: refused before inference, or answered late."""
+        misses = _counter("deadline_misses", "Refused, or answered late.", "model", "how")
+        for (name, reason), count in self._failures.items():
+            if reason == "deadline":
+                misses.add_metric((name, "refused"), count)
+        for name, count in self._late.items():
+            misses.add_metric((name, "late"), count)
+        return misses
 
 
 def _counter(name: str, described: str, *labels: str) -> CounterMetricFamily:
@@ -194,7 +188,7 @@ def _counter(name: str, described: str, *labels: str) -> CounterMetricFamily:
 
 
 def _histogram(
-    name: str, described: str, label: str, histograms: dict[str, Histogram]
+    name: str, described: str, label: str, histograms: Mapping[str, Histogram]
 ) -> HistogramMetricFamily:
     family = HistogramMetricFamily(f"scanflow_{name}", described, labels=(label,))
     for value, histogram in histograms.items():

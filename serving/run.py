@@ -34,6 +34,7 @@ def serve(
     admission.require_keys(policy_file, os.environ)
     admission.require_certificate(policy_file)
     lock = admission.lock_state(policy_file, state)
+    policy_file = admission.in_force(policy_file, lock.state, os.environ)
     sock = listening.bind(address, settings.port if port is None else port)
     start = launch(policy_file.policy, policy_file.folder, lock, sock)
     worker = _early_worker(start) if not recalibrate else None

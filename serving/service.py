@@ -47,12 +47,12 @@ class Application(bentoml.Service[Any]):  # type: ignore[misc]  # untyped there
         # BentoML sets it for its own metrics, which are off; ours are of this one process.
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         from scanflow_serve.serving.app import create_app
+        from scanflow_serve.serving.home import StateHome
         from scanflow_serve.serving.lifetime import end_with_parent
-        from scanflow_serve.serving.start import start_or_exit
 
         if parent := os.environ.get(environment.PARENT):
             end_with_parent(int(parent))
-        ours = create_app(start_or_exit)
+        ours = create_app(StateHome(Path(os.environ[environment.STATE])))
         self.mount_asgi_app(ours)  # runs our lifespan
         theirs = super().to_asgi(is_main)
         return _outermost(_traced(ours) if os.environ.get(environment.TRACING) else ours, theirs)

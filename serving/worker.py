@@ -49,9 +49,9 @@ def application(start: Launch) -> ASGIApp:
 
         return cast("Application", Scanflow).to_asgi()
     from scanflow_serve.serving.app import create_app
-    from scanflow_serve.serving.start import start_or_exit
+    from scanflow_serve.serving.home import StateHome
 
-    return create_app(lambda: start_or_exit(Path(start.state)))
+    return create_app(StateHome(Path(start.state)))
 
 
 def settings(start: Launch) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def serve(app: ASGIApp, start: Launch, ready: Callable[[], None]) -> int:
 
 def main() -> None:
     """Serve the launch given as the first argument."""
-    gc.disable()  # imports make much and drop nothing; `start.calm_collector` turns it on again
+    gc.disable()  # imports make much and drop nothing; `calm_collector` turns it on again
     start = Launch.parse(sys.argv[1])
     if len(sys.argv) == 2:
         os.set_inheritable(start.lock_fd, False)  # it had to survive our exec; it is ours alone

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from scanflow_serve.serving.http import oip_models
 from scanflow_serve.serving.http.exchange import TEXT, Exchange, Reply, json_reply
 from scanflow_serve.serving.http.problems import problem
 from scanflow_serve.serving.http.site import Site
+
+if TYPE_CHECKING:
+    from scanflow_serve.runtime.engine import Engine
+    from scanflow_serve.runtime.plan import Plan
 
 EXPOSITION = b"text/plain; version=1.0.0; charset=utf-8"  # prometheus_client's text format
 STARTING = "The server is starting or stopping; it answers once its models are loaded. Retry."
@@ -20,9 +28,31 @@ async def host(site: Site, exchange: Exchange) -> Reply:
 
 
 async def plan(site: Site, exchange: Exchange) -> Reply:
-    """Answer ``GET /plan``."""
+    """Answer ``GET /plan``: what was decided at the start, and what since."""
     del exchange
-    return json_reply(site.engine.plan.to_json())
+    engine = site.engine
+    return json_reply({"digest": digest(engine.plan), **engine.plan.to_json(), **engine.state()})
+
+
+def digest(plan: Plan) -> str:
+    """Return what tells one plan from another: SHA-256, hex, of its JSON form."""
+    canonical = orjson.dumps(plan.to_json(), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def summary(engine: Engine) -> dict[str, Any]:
+    """Return what runs, in short: the policy, its plan, the chosen candidate."""
+    plan = engine.plan
+    return {
+        "policy": {"name": plan.policy, "digest": engine.policy_file.digest},
+        "plan": {
+            "digest": digest(plan),
+            "run": plan.run,
+            "chosen": plan.chosen.id,
+            "feasible": plan.feasible,
+            "notes": list(plan.notes),
+        },
+    }
 
 
 async def policy(site: Site, exchange: Exchange) -> Reply:

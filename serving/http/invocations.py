@@ -41,6 +41,7 @@ async def invocations(site: Site, exchange: Exchange) -> Reply:
         served,
         asked.inputs,
         asked.rows,
+        client=exchange.client,
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
     )

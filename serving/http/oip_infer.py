@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scanflow_serve.runtime.engine import Served
 
 LONGEST_US = 2**53  # 285 years; larger integers are not exact in JSON
+DEFAULT_PRIORITY = 2
+LOWEST_PRIORITY = 2**32 - 1
 LENGTH = b"inference-header-content-length"
 
 
@@ -29,6 +31,7 @@ class InferRequest:
         id: The client's own, echoed.
         wanted: Outputs in the order asked for; all of them where none is named.
         deadline_ms: From ``parameters.timeout``, which is in µs.
+        priority: Of ours, where lower goes first; from ``parameters.priority``, see `_priority`.
     """
 
     inputs: Tensors
@@ -36,6 +39,7 @@ class InferRequest:
     wanted: tuple[Wanted, ...]
     id: str | None = None
     deadline_ms: float | None = None
+    priority: int = 0
 
 
 async def infer(site: Site, exchange: Exchange) -> Reply:
@@ -47,8 +51,10 @@ async def infer(site: Site, exchange: Exchange) -> Reply:
         served,
         asked.inputs,
         asked.rows,
+        client=exchange.client,
         deadline_ms=min(budgets, default=None),
         prefer=prefer(exchange),
+        priority=asked.priority,
     )
     return infer_reply(served, asked.id, asked.wanted, response)
 
@@ -127,6 +133,7 @@ def _parse_document(
         _wanted(document.get("outputs"), served, binary_default),
         identity,
         _timeout_ms(parameters),
+        _priority(parameters),
     )
 
 
@@ -162,6 +169,24 @@ def _timeout_ms(parameters: dict[str, Any]) -> float | None:
             400, f"parameters.timeout must be 0 to {LONGEST_US} µs, got {shown(timeout)}."
         )
     return float(timeout) / 1000 if timeout else None  # 0 means none, as in Triton
+
+
+def _priority(parameters: dict[str, Any]) -> int:
+    """Return the priority that Triton's ``parameters.priority`` stands for.
+
+    There, 1 is the highest and 0 stands for the default, which the server has to place: here it
+    is the second, so that 1 goes before those who name none, and 3 and more after them.
+    """
+    priority = parameters.get("priority", 0)
+    if priority is None or priority == 0:
+        priority = DEFAULT_PRIORITY
+    if type(priority) is not int or not 0 < priority <= LOWEST_PRIORITY:
+        raise RequestError(
+            400,
+            f"parameters.priority must be 0 (default) or 1 (first) to {LOWEST_PRIORITY}, got"
+            f" {shown(priority)}.",
+        )
+    return priority - DEFAULT_PRIORITY
 
 
 def _inputs(

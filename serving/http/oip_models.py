@@ -16,8 +16,7 @@ from scanflow_serve.serving.http.site import Site
 if TYPE_CHECKING:
     from scanflow_serve.runtime.engine import Served
 
-# Not "model_repository": the index is there, loading and unloading by clients is not.
-EXTENSIONS = ("binary_tensor_data", "classification", "statistics")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "statistics")
 
 
 def server_metadata() -> Reply:

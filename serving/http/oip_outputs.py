@@ -46,7 +46,7 @@ def infer_reply(
     for want in wanted:
         array = response.outputs[want.name]
         if want.classes:
-            array = best_classes(array, want.classes, served.labels, want.name)
+            array = best_classes(array, want.classes, response.labels, want.name)
         entry: dict[str, Any] = {
             "name": want.name,
             "datatype": oip_tensors.datatype_of(array),

@@ -19,9 +19,10 @@ REASONS = {
     403: "The key lacks the scope.",
     404: "Unknown, or not loaded on this host.",
     405: "Another method is needed; see Allow.",
+    409: "Not as things stand; the text says why.",
     413: "Too large: see serve.limits in the policy.",
     415: "Media type or compression that is not taken here.",
-    422: "The image does not fit the policy's serve.image.",
+    422: "The image does not fit the policy's serve.image, or the policy can't be served here.",
     429: "Over serve.limits.rate_rps; see Retry-After.",
     500: "The server failed; the id is in its log.",
     503: "Starting, stopping, or the queue is full; see Retry-After.",
@@ -40,7 +41,9 @@ def document(site: Site) -> Json:
         "/invocations": {"post": _invocations(site)},
         **oip.paths(),
         **_introspection(),
+        **_operations(site),
     }
+    paths["/policy"]["put"] = _put_policy(site)
     if isinstance(site.engine.policy_file.policy.serve.auth, Auth):
         for path, methods in paths.items():
             for operation in methods.values():
@@ -157,6 +160,7 @@ class _Oip:
         ]
         same = [n for n in alike if site.engine.served(n).version == main.version]
         versions = sorted({main.version})
+        self.models = list(site.engine.policy_file.policy.models)
         self.model = (schemas.path_parameter("model", list(names)),)
         self.pinned = (
             schemas.path_parameter("model", same),
@@ -199,6 +203,26 @@ class _Oip:
                 {"required": False, "content": _json(schemas.INDEX_BODY)},
             )
         }
+        return found | self._repository()
+
+    def _repository(self) -> Json:
+        known = (schemas.path_parameter("model", self.models),)
+        found: Json = {}
+        for verb, summary, body in (
+            ("load", "Load a model of the policy", schemas.LOAD_BODY),
+            ("unload", "Unload a model once its requests are answered", schemas.UNLOAD_BODY),
+        ):
+            path = f"/v2/repository/models/{{model}}/{verb}"
+            found[path] = {
+                "post": operation(
+                    path,
+                    summary,
+                    _json({"type": "object"}),
+                    (400, 404, 409, *READING),
+                    known,
+                    {"required": False, "content": _json(body)},
+                )
+            }
         return found
 
     def _model(self, at: str, model: tuple[Json, ...], inferring: tuple[Json, ...]) -> Json:
@@ -232,7 +256,7 @@ def _introspection() -> Json:
     found: Json = {}
     for path, summary, content, codes in (
         ("/host", "The host's profile", _json({"type": "object"}), LOADED),
-        ("/plan", "What runs here, what else could, and why", _json({"type": "object"}), LOADED),
+        ("/plan", "What runs here, what else could, and why", _json(schemas.ref("Plan")), LOADED),
         ("/policy", "The policy file as written", _json(schemas.ref("PolicyText")), LOADED),
         ("/metrics", "Prometheus metrics", text, LOADED),
         ("/livez", "Whether the process answers", _json(schemas.ref("Live")), ()),
@@ -252,3 +276,48 @@ def _introspection() -> Json:
         "get": {"summary": "Go to /docs", "responses": {"307": {"description": "See Location."}}}
     }
     return found
+
+
+def _operations(site: Site) -> Json:
+    found: Json = {}
+    pinned = operation(
+        "/plan/pin",
+        "Answer by one variant or model until it is unpinned",
+        _json(schemas.ref("Pin")),
+        (400, 404, *READING),
+        (),
+        {"required": True, "content": _json(schemas.pin_body(_pinnable(site)))},
+    )
+    found["/plan/pin"] = {"post": pinned}
+    listed = _json(schemas.ref("Events")) | {"text/event-stream": {"schema": {"type": "string"}}}
+    found["/events"] = {
+        "get": operation(
+            "/events",
+            "What happened, oldest first; a stream with Accept: text/event-stream",
+            listed,
+            (400, *LOADED),
+            schemas.EVENT_PARAMETERS,
+        )
+    }
+    return found
+
+
+def _pinnable(site: Site) -> list[str]:
+    """Return what may be pinned for sure: a model that answers."""
+    names = site.engine.names()
+    return [name for name in names if site.engine.served(name).kind == "model"]
+
+
+def _put_policy(site: Site) -> Json:
+    text = site.engine.policy_file.text
+    body = _json(schemas.POLICY_BODY) | {
+        "application/yaml": {"schema": {"type": "string"}, "example": text}
+    }
+    return operation(
+        "/policy",
+        "Serve another policy, once it is prepared; on any failure the old one serves on",
+        _json(schemas.ref("Summary")),
+        (400, 403, 409, 422, *READING),
+        (),
+        {"required": True, "content": body},
+    )

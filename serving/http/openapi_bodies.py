@@ -80,6 +80,12 @@ def infer_body(signature: Signature, max_rows: int) -> Json:
                 "maximum": 2**53,
                 "description": "µs",
             },
+            "priority": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "maximum": 2**32 - 1,
+                "description": "1 goes first, 2 is as 0, the default.",
+            },
             "binary_data_output": {"type": "boolean"},
         },
     }

@@ -173,5 +173,85 @@ COMPONENTS: Json = {
         optional=("id",),
     ),
     "PolicyText": record({"name": TEXT, "file": TEXT, "digest": TEXT, "text": TEXT}),
+    "Plan": record(
+        {
+            "digest": TEXT,
+            "policy": TEXT,
+            "objective": TEXT,
+            "chosen": {"type": "object"},
+            "standbys": items({"type": "object"}),
+            "candidates": items({"type": "object"}),
+            "lanes": {"description": "What answers each name at present, and what else may."},
+            "decisions": items({"type": "object"}) | {"description": "The latest, oldest first."},
+        }
+    ),
+    "Summary": record(
+        {
+            "policy": record({"name": TEXT, "digest": TEXT}),
+            "plan": record(
+                {
+                    "digest": TEXT,
+                    "run": TEXT,
+                    "chosen": TEXT,
+                    "feasible": {"type": "boolean"},
+                    "notes": items(TEXT),
+                }
+            ),
+        }
+    ),
+    "Pin": record({"pinned": {"type": ["string", "null"]}}),
+    "Events": record(
+        {
+            "events": items(
+                record(
+                    {
+                        "id": COUNT,
+                        "time": TEXT | {"format": "date-time"},
+                        "kind": TEXT,
+                        "source": TEXT,
+                        "text": TEXT,
+                        "figures": {"type": "object"},
+                        "details": {"type": "object"},
+                    }
+                )
+            ),
+            "latest": COUNT | {"description": "The last id told; ask for what comes after it."},
+        }
+    ),
 }
 INDEX_BODY = record({"ready": {"type": "boolean"}}, optional=("ready",))
+LOAD_BODY = record({"parameters": record({}, closed=True)}, optional=("parameters",), closed=True)
+UNLOAD_BODY = record(
+    {
+        "parameters": record(
+            {"unload_dependents": {"type": "boolean"}},
+            optional=("unload_dependents",),
+            closed=True,
+        )
+    },
+    optional=("parameters",),
+    closed=True,
+)
+POLICY_BODY = record({"text": TEXT}, closed=True)
+
+
+def pin_body(names: list[str]) -> Json:
+    """Return the schema of what is pinned; *names* are those that can be for sure."""
+    described = "A variant's or candidate's id, or a model's name; null unpins."
+    return record({"variant": {"enum": [*names, None], "description": described}}, closed=True)
+
+
+EVENT_PARAMETERS: tuple[Json, ...] = (
+    {
+        "name": "after",
+        "in": "query",
+        "description": "Id of the last event seen; only later ones are told.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 2**53},
+    },
+    {
+        "name": "limit",
+        "in": "query",
+        "description": "Events of a list at most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 1000},
+    },
+)

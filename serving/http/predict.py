@@ -8,7 +8,7 @@ import numpy as np
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.requests import Response
-from scanflow_serve.runtime.tensors import Array, Tensors
+from scanflow_serve.runtime.tensors import Array
 from scanflow_serve.serving.http.exchange import Exchange, Reply, json_reply, parse_json, shown
 from scanflow_serve.serving.http.images import FORMATS, UNSET
 from scanflow_serve.serving.http.inputs import (
@@ -37,10 +37,11 @@ async def predict(site: Site, exchange: Exchange) -> Reply:
         served,
         asked.inputs,
         asked.rows,
+        client=exchange.client,
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
     )
-    reply = json_reply(prediction(served, response, batched=asked.batched))
+    reply = json_reply(prediction(response, batched=asked.batched))
     reply.headers = answer_headers(response)
     return reply
 
@@ -73,9 +74,9 @@ def read(body: bytes, media_type: str, served: Served, site: Site) -> Batch:
     )
 
 
-def prediction(served: Served, response: Response, *, batched: bool) -> dict[str, Any]:
+def prediction(response: Response, *, batched: bool) -> dict[str, Any]:
     """Return the reply: lists with an entry a row, or single values for a single row."""
-    labels = labels_of(served, response.outputs)
+    labels = labels_of(response)
     ids: Any = response.prediction_ids
     outputs = {name: json_value(array) for name, array in response.outputs.items()}
     if not batched:
@@ -101,22 +102,21 @@ def json_value(array: Array) -> Any:
     return array.tolist()
 
 
-def labels_of(served: Served, outputs: Tensors) -> list[Any] | None:
-    """Return each row's class: its name where the policy gives names, else its index.
+def labels_of(response: Response) -> list[Any] | None:
+    """Return each row's class: its name where what answered has names, else its index.
 
-    None where the run has no classification output, or it has a single column (a score).
+    None where it has no classification output, or one of a single column (a score).
     """
-    name = served.pipeline.output
-    array = None if name is None else outputs.get(name)
+    array = None if response.output is None else response.outputs.get(response.output)
     if array is None:
         return None
     if array.ndim == 2 and array.shape[1] > 1:
         indices: list[Any] = array.argmax(axis=1).tolist()
-    elif served.pipeline.kind == "label":
+    elif response.kind == "label":
         indices = array.reshape(len(array), -1)[:, 0].tolist()
     else:
         return None
-    names = served.labels
+    names = response.labels
     if names is None:
         return indices
     return [names[i] if type(i) is int and 0 <= i < len(names) else i for i in indices]

@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias
 
 from scanflow_serve.serving.http import introspection as see
 from scanflow_serve.serving.http import oip_models as oip
+from scanflow_serve.serving.http import operations as operate
 from scanflow_serve.serving.http.docs import docs_page, openapi_json
+from scanflow_serve.serving.http.events import events
 from scanflow_serve.serving.http.exchange import Reply
 from scanflow_serve.serving.http.invocations import invocations
 from scanflow_serve.serving.http.oip_infer import infer
@@ -31,7 +33,7 @@ class Route:
         limited: Counts against ``serve.limits.rate_rps``.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT"]
     template: str
     access: Access
     answer: Handler | None = None
@@ -55,9 +57,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v2/models/{model}/versions/{version}/ready", "predict", oip.model_ready),
     Route("GET", "/v2/models/{model}/versions/{version}/stats", "predict", oip.model_statistics),
     Route("POST", "/v2/repository/index", "predict", oip.repository_index),
+    Route("POST", "/v2/repository/models/{model}/load", "admin", operate.load),
+    Route("POST", "/v2/repository/models/{model}/unload", "admin", operate.unload),
     Route("GET", "/host", "any", see.host),
     Route("GET", "/plan", "any", see.plan),
+    Route("POST", "/plan/pin", "admin", operate.pin),
     Route("GET", "/policy", "admin", see.policy),
+    Route("PUT", "/policy", "admin", operate.put_policy),
+    Route("GET", "/events", "any", events),
     Route("GET", "/metrics", "any", see.metrics),
     Route("GET", "/ping", "open", probe=see.ping),
     Route("GET", "/version", "open", probe=see.mlflow_version),

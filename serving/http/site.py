@@ -1,11 +1,11 @@
-"""What handlers share: the engine, its limits, the counters."""
+"""What handlers share: the engine, its limits, the counters, the events, the way to a reload."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from scanflow_serve.runtime.requests import Prefer, Request, Response
 from scanflow_serve.runtime.tensors import Tensors
@@ -15,6 +15,7 @@ from scanflow_serve.serving.metrics import Metrics
 
 if TYPE_CHECKING:
     from scanflow_serve.runtime.engine import Engine, Served
+    from scanflow_serve.serving.http.events import EventStreams
 
 # Ids in the reply's header: 64 of 27 bytes are 1.7 KB, well under the 8 KB that clients read.
 MOST_IDS = 64
@@ -25,11 +26,15 @@ class Site:
     """One loaded policy, as HTTP sees it.
 
     Attributes:
+        streams: Outlive the policy, as do *metrics*.
+        reload: Serves another policy, given its text, and returns what it became.
         images: Reads image bodies; None if the policy doesn't say how.
     """
 
     engine: Engine
     metrics: Metrics
+    streams: EventStreams
+    reload: Reload
     images: ImageReader | None = None
 
     @property
@@ -55,10 +60,16 @@ class Site:
         inputs: Tensors,
         rows: int,
         *,
+        client: str,
         deadline_ms: float | None,
         prefer: Prefer | None,
+        priority: int = 0,
     ) -> Response:
         """Return the engine's answer, counted.
+
+        Args:
+            client: Who asks; clients share the queue fairly.
+            priority: Lower goes first.
 
         Raises:
             RequestError: 503 queue full, 504 deadline can't be met.
@@ -67,22 +78,13 @@ class Site:
         started = time.perf_counter()
         try:
             response = await self.engine.infer(
-                Request(served.name, inputs, rows, deadline_ms, prefer)
+                Request(served.name, inputs, rows, deadline_ms, prefer, client, priority)
             )
-        except Exception:
-            self.metrics.failure(served.name, time.perf_counter() - started)
+        except Exception as error:
+            self.metrics.failure(served.name, error, time.perf_counter() - started)
             raise
         self.metrics.inference(served.name, rows, response, time.perf_counter() - started)
         return response
-
-
-def open_site(engine: Engine, metrics: Metrics) -> Site:
-    """Return the site of a loaded engine.
-
-    Raises:
-        UsageError: The policy's ``serve.image`` does not give what the model takes.
-    """
-    return Site(engine, metrics, image_reader(engine))
 
 
 def image_reader(engine: Engine) -> ImageReader | None:
@@ -96,6 +98,8 @@ def image_reader(engine: Engine) -> ImageReader | None:
     return None if image is None else ImageReader(image, engine.served(policy.name).signature)
 
 
+# The text of a policy -> what `PUT /policy` answers with; see `Application.reload`.
+Reload: TypeAlias = Callable[[str], Awaitable[dict[str, Any]]]
 Handler: TypeAlias = Callable[[Site, Exchange], Awaitable[Reply]]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -14,15 +14,19 @@ import pytest
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
-from scanflow_serve.runtime.engine import Served
+from scanflow_serve.runtime.engine import Counters, OptionCounters, Served
+from scanflow_serve.runtime.events import Notify
 from scanflow_serve.runtime.host.model import Cpu, HostProfile
 from scanflow_serve.runtime.plan import Plan, Verdict
 from scanflow_serve.runtime.prediction_ids import prediction_ids
 from scanflow_serve.runtime.requests import Request, Response
 from scanflow_serve.runtime.tensors import OutputKind, Signature, Tensors, TensorSpec
 from scanflow_serve.runtime.variants import Candidate, Variant
+from scanflow_serve.serving import reload_rules
 from scanflow_serve.serving.app import ServingApp, create_app
+from scanflow_serve.serving.home import Successor
 
+T = TypeVar("T")
 QUICKSTART = Path(__file__).parents[2] / "contract" / "quickstart.yaml"
 CHOSEN = Candidate("classify", (Variant("digits-mlp", "onnxruntime", "fp32"),))
 DIGITS = Signature(
@@ -55,7 +59,10 @@ class FakeEngine:
     kind: OutputKind = "logits"
     labels: tuple[str, ...] | None = None
     fails: Exception | None = None
+    gate: asyncio.Event | None = None
     requests: list[Request] = dataclasses.field(default_factory=list)
+    done: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
+    running: bool = False
     closed: bool = False
 
     @property
@@ -100,6 +107,9 @@ class FakeEngine:
         self.requests.append(request)
         if self.fails is not None:
             raise self.fails
+        if self.gate is not None:
+            await self.gate.wait()
+        assert self.running
         return Response(
             outputs=self.run(request.inputs),
             prediction_ids=prediction_ids(request.rows),
@@ -109,10 +119,80 @@ class FakeEngine:
             variant=CHOSEN.variant_id,
             queue_ms=0.25,
             compute_ms=0.5,
+            labels=self.labels,
+            output=self.output,
+            kind=self.kind,
+            accuracy=0.9,
+            batch_rows=request.rows,
         )
 
+    async def start(self) -> None:
+        self.running = True
+
+    async def stop(self) -> None:
+        self.running = False
+
+    async def load(self, name: str) -> None:
+        self._known(name)
+        self.done.append(("load", name))
+
+    async def unload(self, name: str) -> None:
+        self._known(name)
+        self.done.append(("unload", name))
+
+    def pin(self, what: str | None) -> None:
+        if what is not None:
+            self._known(what)
+        self.done.append(("pin", what))
+
+    def _known(self, name: str) -> None:
+        if name not in self.policy_file.policy.models:
+            raise RequestError(404, f"{name!r} is no model of the policy.")
+
+    def state(self) -> dict[str, Any]:
+        return {"pinned": None, "lanes": [], "queue": {"queued": 0}, "decisions": []}
+
+    def counters(self) -> Counters:
+        variant = CHOSEN.variant_id
+        option = OptionCounters("digits", variant, 1.5, False, memory_mb=2.0, failures=3)
+        switches = {("digits", "slack"): 4}
+        return Counters(1, 2, 3, switches, (option,), memory_mb=2.0, budget_mb=64.0)
+
     def close(self) -> None:
+        assert not self.running
         self.closed = True
+
+
+@dataclasses.dataclass
+class FakeHome:
+    """What `serving.home.Home` promises, over fake engines; remembers what was accepted."""
+
+    engine: FakeEngine
+    fails: Exception | None = None
+    gate: asyncio.Event | None = None
+    unkept: Exception | None = None
+    made: list[FakeEngine] = dataclasses.field(default_factory=list)
+    accepted: list[str] = dataclasses.field(default_factory=list)
+    notify: Notify | None = None
+
+    def start(self, notify: Notify) -> Any:
+        self.notify = notify
+        return self.engine
+
+    async def successor(self, text: str, running: PolicyFile, notify: Notify) -> Successor:
+        policy_file = reload_rules.successor(text, running)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fails is not None:
+            raise self.fails
+        engine: Any = FakeEngine(policy_file)
+        self.made.append(engine)
+        return Successor(engine, lambda: self._accept(text))
+
+    def _accept(self, text: str) -> None:
+        if self.unkept is not None:
+            raise self.unkept
+        self.accepted.append(text)
 
 
 class Client:
@@ -120,8 +200,8 @@ class Client:
 
     def __init__(self, engine: FakeEngine, environ: Mapping[str, str], runner: asyncio.Runner):
         self.engine = engine
-        world: Any = engine
-        self.app: ServingApp = create_app(lambda: world, environ)
+        self.home = FakeHome(engine)
+        self.app: ServingApp = create_app(self.home, environ)
         self._runner = runner
 
     def start(self) -> Client:
@@ -132,17 +212,24 @@ class Client:
         self._runner.run(self.app.application.shutdown())
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, client=("10.0.0.7", 4711))
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://localhost:3000"
-            ) as client:
-                return await client.request(method, path, **options)
+        return self.run(self.send(method, path, **options))
 
-        return self._runner.run(send())
+    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app, client=("10.0.0.7", 4711))
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost:3000"
+        ) as client:
+            return await client.request(method, path, **options)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run *work* in the loop that the application runs in."""
+        return self._runner.run(work)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.request("GET", path, **options)
+
+    def put(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("PUT", path, **options)
 
     def post(self, path: str, **options: Any) -> httpx.Response:
         return self.request("POST", path, **options)

@@ -113,9 +113,9 @@ def test_before_and_after_its_lifespan_the_server_is_not_ready(serve, row):
 
 
 def test_the_lifespan_starts_and_closes_the_engine(serve):
-    engine = serve().engine
-    engine.closed = False
-    app = create_app(lambda: engine, {})
+    home = serve().home
+    home.engine.closed = False
+    app = create_app(home, {})
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     sent = []
 
@@ -127,7 +127,7 @@ def test_the_lifespan_starts_and_closes_the_engine(serve):
 
     asyncio.run(app({"type": "lifespan", "asgi": {}, "state": {}}, receive, send))
     assert sent == [("lifespan.startup.complete", True), ("lifespan.shutdown.complete", False)]
-    assert engine.closed
+    assert home.engine.closed
 
 
 @pytest.mark.parametrize("path", PREDICTIONS)
@@ -222,12 +222,22 @@ def guarded(serve):
         ("GET", "/host", "pfa"),
         ("GET", "/plan", "pfa"),
         ("GET", "/metrics", "pfa"),
+        ("GET", "/events", "pfa"),
         ("GET", "/policy", "a"),
+        ("PUT", "/policy", "a"),
+        ("POST", "/plan/pin", "a"),
+        ("POST", "/v2/repository/models/digits-mlp/load", "a"),
+        ("POST", "/v2/repository/models/digits-mlp/unload", "a"),
     ],
 )
 def test_a_key_opens_what_its_scopes_say(guarded, row, method, path, opens):
     client, secrets = guarded
-    body = PREDICTIONS.get(path, lambda _: {})(row) if method == "POST" else None
+    bodies = {
+        **{path: body(row) for path, body in PREDICTIONS.items()},
+        "/plan/pin": {"variant": None},
+        "/policy": {"text": client.engine.policy_file.text},
+    }
+    body = None if method == "GET" else bodies.get(path, {})
     for name, headers in secrets.items():
         reply = client.request(method, path, json=body, headers=headers)
         assert reply.status_code == (200 if name in opens else 403), name

@@ -44,7 +44,8 @@ def test_health_says_both_live_and_ready(serve, path):
 def test_server_metadata_names_the_extensions(serve):
     body = serve().get("/v2").json()
     assert body["name"] == "scanflow-serve"
-    assert set(body["extensions"]) == {"binary_tensor_data", "classification", "statistics"}
+    extensions = {"binary_tensor_data", "classification", "model_repository", "statistics"}
+    assert set(body["extensions"]) == extensions
 
 
 @pytest.mark.parametrize("path", ["/v2/models/digits", "/v2/models/digits/versions/1"])
