@@ -26,7 +26,7 @@ from scanflow_serve.runtime.host.model import Cpu, HostProfile
 from scanflow_serve.runtime.measurements import Latency, Measurement
 from scanflow_serve.runtime.prepare import Prepared, prepare
 from scanflow_serve.runtime.requests import Request, Response
-from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.runtime.tensors import OutputKind, Tensors
 from scanflow_serve.runtime.variants import Variant
 
 CONTRACT = Path(__file__).parents[2] / "contract"
@@ -112,10 +112,12 @@ class World:
 
     Attributes:
         figures: As `FIGURES`; set before an engine is made.
+        kinds: What the classification output of a run with the model holds, if not logits.
     """
 
     folder: Path
     figures: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(FIGURES))
+    kinds: dict[str, OutputKind] = field(default_factory=dict)
     scripts: dict[str, Script] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     host: HostProfile = HOST
@@ -155,10 +157,10 @@ class World:
         return ScriptedSession(open_session(variant, artifact), self.script(variant.model))
 
     def _calibrate(self, policy: Any, host: Any, candidates: Any, *_: Any, **__: Any) -> Any:
-        measured = {c.id: self._measured(c.models) for c in candidates}
-        return Calibration(measured=measured)
+        return Calibration(measured={c.id: self._measured(c.run, c.models) for c in candidates})
 
-    def _measured(self, models: Sequence[str]) -> Measurement:
+    def _measured(self, run: str, models: Sequence[str]) -> Measurement:
+        alone = run.startswith("model:")
         ms = sum(self.figures[model][0] for model in models)
         latency = {n: Latency(ms * (0.8 + 0.2 * n), ms * (0.8 + 0.2 * n), 9) for n in (1, 8, 32)}
         return Measurement(
@@ -170,7 +172,7 @@ class World:
             size_mb=1.0,
             accuracy=max(self.figures[model][1] for model in models),
             accuracy_rows=100,
-            kind="logits",
+            kind="logits" if alone else self.kinds.get(models[0], "logits"),
         )
 
 
