@@ -113,7 +113,12 @@ class SlackOnly:
         self._ratios = dict.fromkeys(setting.options, 1.0)  # measured over profiled latency
 
     def submit(self, job: Job, now: float) -> Batch | None:
-        """Queue *job*; return the batch that may start.
+        """Queue *job*; return the batch that may start, or raise as `hold`."""
+        self.hold(job, now)
+        return self.next(now)
+
+    def hold(self, job: Job, now: float) -> None:
+        """Queue *job*.
 
         Raises:
             RequestError: 503, the queue is full.
@@ -122,7 +127,6 @@ class SlackOnly:
             raise refusals.full(self._setting.max_queue, 0.0)
         job.due -= self._setting.tuning.reserve_ms / 1000
         self._queue.add(job)
-        return self.next(now)
 
     def next(self, now: float) -> Batch | None:
         """Return the next batch that may start."""

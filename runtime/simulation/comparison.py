@@ -21,7 +21,8 @@ from scanflow_serve.runtime.simulation.baselines import (
     scheduler,
 )
 from scanflow_serve.runtime.simulation.results import Result, result
-from scanflow_serve.runtime.simulation.world import Log, Machine, Strategy, replay
+from scanflow_serve.runtime.simulation.strategy import Strategy
+from scanflow_serve.runtime.simulation.world import Log, Machine, replay
 
 OURS = "scheduler"
 Progress: TypeAlias = Callable[[int, int, str], None]

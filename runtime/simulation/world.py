@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.engine.control import TICK_S
@@ -20,35 +20,10 @@ from scanflow_serve.runtime.scheduler.jobs import Batch, Job, Option
 from scanflow_serve.runtime.scheduler.tuning import Tuning
 from scanflow_serve.runtime.simulation.arrivals import Arrival
 from scanflow_serve.runtime.simulation.calls import Calls
+from scanflow_serve.runtime.simulation.strategy import Strategy
 
 OVERHEAD_MS = 0.2  # CPU of one request beside inference; benchmarks/overhead.py, 2 x EPYC
 End: TypeAlias = Literal["in_time", "late", "refused", "dropped"]
-
-
-class Strategy(Protocol):
-    """What decides who answers; `scheduler.Scheduler` is one.
-
-    Attributes:
-        dropped: Jobs refused after they were admitted; taken out here.
-    """
-
-    dropped: list[tuple[Job, RequestError]]
-
-    def submit(self, job: Job, now: float) -> Batch | None:
-        """Admit *job*, or raise `RequestError`; return what may start."""
-        ...
-
-    def next(self, now: float) -> Batch | None:
-        """Return what else may start."""
-        ...
-
-    def done(self, batch: Batch, now: float, took_ms: float) -> None:
-        """Take note that *batch* has been answered."""
-        ...
-
-    def tick(self, now: float) -> None:
-        """Do what is to be done every `TICK_S`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +124,8 @@ class _World:
         self.threads = 0  # of what runs
         self.waiting: deque[_Work] = deque()  # for the event loop
         self.doing: tuple[float, float, _Work] | None = None  # ends at work, began
+        # When the call began in whose turn of the loop we are: what came meanwhile is held.
+        self.turn: float | None = None
         self.ends: dict[int, Outcome] = {}
         self.log = Log([])
         self.last: Option | None = None
@@ -214,25 +191,33 @@ class _World:
 
     def _submit(self, index: int, _took_s: float) -> None:
         arrival = self.arrivals[index]
+        seen = self.now if self.turn is None else self.turn
         job = Job(
             lane=self.lane,
             rows=arrival.rows,
-            arrived=self.now,
-            due=self.now + self._deadline_s(arrival),
+            arrived=seen,
+            due=seen + self._deadline_s(arrival),
             client=arrival.client,
             priority=arrival.priority,
             payload=index,
         )
+        batch = None
         try:
-            batch = self.strategy.submit(job, self.now)
+            if self.turn is None:
+                batch = self.strategy.submit(job, self.now)
+            else:
+                self.strategy.hold(job, self.now)
         except RequestError:
             self._write(partial(self._refused, index, "refused"))
-            batch = None
         self._begin(batch)
 
     def _tick(self, _took_s: float) -> None:
         self.strategy.tick(self.now)
-        self._begin(self.strategy.next(self.now))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Start what may start, unless the loop first looks at what has come meanwhile."""
+        self._begin(self.strategy.next(self.now) if self.turn is None else None)
 
     def _begin(self, batch: Batch | None) -> None:
         """Start *batch*, and whatever else may start."""
@@ -264,15 +249,24 @@ class _World:
         self.strategy.done(batch, self.now, took_s * 1000)
         for job in batch.jobs:
             self._write(partial(self._answered, job.payload, batch.option))
-        self._begin(self.strategy.next(self.now))
+        self._pump()
 
     def _answer_inline(self, batch: Batch, took_s: float) -> None:
-        """Write the answers before all else: they are written by who ran the call."""
+        """Write the answers before all else: they are written by who ran the call.
+
+        Then what came during the call is read, and goes together.
+        """
         self.strategy.done(batch, self.now, took_s * 1000)
-        self.waiting.appendleft(_Work(0.0, lambda _: self._begin(self.strategy.next(self.now))))
+        if self.turn is None:
+            self.turn = batch.started
+            self.waiting.append(_Work(0.0, self._end_turn))
         for job in reversed(batch.jobs):
             then = partial(self._answered, job.payload, batch.option)
             self.waiting.appendleft(_Work(self.half_s, then))
+
+    def _end_turn(self, _took_s: float) -> None:
+        self.turn = None
+        self._pump()
 
     def _write(self, then: Callable[[float], None]) -> None:
         self.waiting.append(_Work(self.half_s, then))

@@ -9,7 +9,8 @@ from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.scheduler.jobs import Job
 from scanflow_serve.runtime.simulation.arrivals import drawn, parse
 from scanflow_serve.runtime.simulation.baselines import SlackOnly, rate_thresholds
-from scanflow_serve.runtime.simulation.world import Machine, Strategy, replay
+from scanflow_serve.runtime.simulation.strategy import Strategy
+from scanflow_serve.runtime.simulation.world import Machine, replay
 
 WORLD = setting()
 

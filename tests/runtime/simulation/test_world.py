@@ -16,7 +16,8 @@ from scanflow_serve.runtime.simulation.baselines import (
     rate_thresholds,
     scheduler,
 )
-from scanflow_serve.runtime.simulation.world import Log, Machine, Strategy, replay
+from scanflow_serve.runtime.simulation.strategy import Strategy
+from scanflow_serve.runtime.simulation.world import Log, Machine, replay
 
 STRATEGIES = {"ours": scheduler, "slack only": SlackOnly, "rate thresholds": rate_thresholds}
 STEADY = option("steady", 4.0, 6.0, 0.9, spread=1.0)
@@ -68,6 +69,14 @@ def test_short_calls_run_on_the_event_loop_one_after_the_other() -> None:
     short = option("short", 0.4, 0.1, 0.9, spread=1.0)
     log = run([Arrival(1.0), Arrival(1.0)], setting((short,)))
     assert [each.latency_s for each in log.outcomes] == pytest.approx([0.0005, 0.001])
+
+
+def test_what_comes_during_a_short_call_goes_together_after_it() -> None:
+    short = option("short", 0.4, 0.1, 0.9, spread=1.0)
+    log = run([Arrival(1.0), Arrival(1.0001), Arrival(1.0002)], setting((short,)))
+    assert log.batches == [1, 2]
+    ends = [each.arrival.at + each.latency_s for each in log.outcomes]
+    assert ends == pytest.approx([1.0005, 1.0011, 1.0011])
 
 
 def test_answer_after_its_deadline_is_late() -> None:
@@ -151,6 +160,7 @@ def test_strategy_that_answers_twice_is_found_out() -> None:
         def submit(self, job: Job, now: float) -> Batch:
             return Batch("digits", STEADY, [job, job], 2, now, 1.0)
 
+        def hold(self, job: Job, now: float) -> None: ...
         def next(self, now: float) -> None: ...
         def done(self, batch: Batch, now: float, took_ms: float) -> None: ...
         def tick(self, now: float) -> None: ...
