@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from scanflow_serve.policies.schema import CheckerStep, ParallelStep, Policy, ScriptStep, Step
 
 
 def inactive_sections(policy: Policy) -> tuple[str, ...]:
     """Return a sentence for each section that is validated but not acted on by this version."""
     sections = {
-        "adapt": policy.adapt,
         "checks": policy.checks,
         "feedback": policy.feedback,
         "store": policy.store,
@@ -20,8 +21,18 @@ def inactive_sections(policy: Policy) -> tuple[str, ...]:
     batch = [name for name, flow in policy.workflows.items() if any(map(_is_batch, flow.steps))]
     return (
         *named,
+        *_inactive_requests(policy),
         *(f"workflows.{name}: batch steps are not run in this version." for name in batch),
     )
+
+
+def _inactive_requests(policy: Policy) -> Iterator[str]:
+    """Yield a sentence for each thing that a rule asks for and nobody does yet."""
+    for index, rule in enumerate(policy.adapt):
+        if rule.alert is not None and rule.alert.webhook:
+            yield f"adapt[{index}].alert.webhook: not called in this version; it is in GET /events."
+        if rule.retrain:
+            yield f"adapt[{index}].retrain: not begun in this version; it is in GET /events."
 
 
 def _is_batch(step: Step) -> bool:

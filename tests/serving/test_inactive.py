@@ -25,8 +25,20 @@ def test_quickstart_is_active_as_a_whole() -> None:
     assert named(contract("quickstart.yaml")) == []
 
 
-def test_checks_and_adapt_of_the_fleet_are_named() -> None:
-    assert named(contract("targets.yaml")) == ["adapt", "checks"]
+def test_checks_of_the_fleet_are_named_and_its_rules_are_not() -> None:
+    assert named(contract("targets.yaml")) == ["checks"]
+
+
+def test_what_rules_ask_of_nobody_is_named() -> None:
+    hook = {"log": "info", "webhook": "http://127.0.0.1:9/alert"}
+    rules = [
+        {"when": "traffic.queue > 9.0", "prefer": "latency", "alert": {"log": "info"}},
+        {"when": "traffic.queue > 9.0", "alert": hook, "retrain": "classify"},
+    ]
+    assert named(contract("quickstart.yaml", adapt=rules)) == [
+        "adapt[1].alert.webhook",
+        "adapt[1].retrain",
+    ]
 
 
 def test_every_section_that_is_not_active_is_named() -> None:
