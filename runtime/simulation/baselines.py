@@ -14,7 +14,7 @@ from scanflow_serve.runtime.scheduler.scheduler import Scheduler
 from scanflow_serve.runtime.scheduler.tuning import Tuning
 from scanflow_serve.runtime.simulation.calls import row_cost_s
 
-THRESHOLD = 0.8  # of an option's capacity: what autoscalers leave free by default
+THRESHOLD = 0.8  # of an option's capacity; the rest is headroom, as autoscalers keep it
 GAIN = 0.1  # weight of one call in a variant's moving latency ratio
 
 
