@@ -20,6 +20,13 @@ def test_seed_decides_the_calls() -> None:
     assert drawn != [other.took_s(FAST, 1) for _ in range(5)]
 
 
+def test_calls_take_at_most_twice_their_p95_however_wide_their_spread() -> None:
+    noisy = option("noisy", 1.0, 1.0, spread=16.0)
+    calls = Calls(1)
+    slowest = max(calls.took_s(noisy, 1) * 1000 for _ in range(20_000))
+    assert slowest == pytest.approx(2 * noisy.curve.p95_ms(1))
+
+
 def test_calls_without_spread_take_their_median() -> None:
     steady = option("steady", 1.0, 2.0, spread=1.0)
     assert Calls(1).took_s(steady, 4) == pytest.approx(0.009)
