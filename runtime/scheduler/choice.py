@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from scanflow_serve.runtime.scheduler.cores import Cores
 from scanflow_serve.runtime.scheduler.jobs import Goal, Job
@@ -46,7 +47,7 @@ class Choice:
         max_queue: Jobs that may wait.
         max_batch: Rows of one call.
         margin: Factor on the time that those behind a batch need.
-        in_hand: Share of a deadline that must be left to them beyond that.
+        in_hand: Share of a deadline that must be left to them, if a call takes less.
         inline_ms: What a call takes that is not worth sharing between idle cores.
     """
 
@@ -121,8 +122,8 @@ class Choice:
             return True
         used_ms = call_ms * runner.threads / cores.count
         through = now + (cores.busy_ms(now) + used_ms) / 1000
-        through += self._in_hand * lane.slack_s
-        least_ms = thrifty.p95_ms(thrifty.call_rows)
+        in_hand_ms = self._in_hand * lane.slack_s * 1000
+        least_ms = max(thrifty.p95_ms(thrifty.call_rows), in_hand_ms)
         return leaves_time(self._queue, pick.jobs, through, least_ms, self._margin)
 
 
@@ -157,10 +158,12 @@ def takes(runner: Runner, jobs: Sequence[Job], start: float, most_rows: int) -> 
         most_rows: Rows of the call at most; a single job may have more.
     """
     rows, tightest, count = 0, jobs[0].due, 0
+    p95_ms = runner.p95_ms
     for job in jobs:
         rows += job.rows
-        tightest = min(tightest, job.due)
-        if (rows > most_rows and count) or start + runner.p95_ms(rows) / 1000 > tightest:
+        if job.due < tightest:
+            tightest = job.due
+        if (rows > most_rows and count) or start + p95_ms(rows) / 1000 > tightest:
             break
         count += 1
     return count
@@ -179,16 +182,15 @@ def leaves_time(
             time than such a call takes would force a smaller one, at a higher cost a row, and a
             queue once at that edge would stay there.
     """
-    need_s, factor = call_ms * margin / 1000, margin / 1000
-    probe = at = 0
-    for job in waiting:
-        if at < len(taken) and taken[at] is job:
-            at += 1
+    factor = margin / 1000
+    through = start + call_ms * factor
+    rest = iter(taken)
+    skipped = next(rest, None)
+    for job in islice(waiting, PROBES + len(taken)):
+        if job is skipped:
+            skipped = next(rest, None)
             continue
-        need_s += job.cost_ms * factor
-        if start + need_s > job.due:
+        through += job.cost_ms * factor
+        if through > job.due:
             return False
-        probe += 1
-        if probe == PROBES:
-            break
     return True

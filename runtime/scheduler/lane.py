@@ -37,7 +37,8 @@ class Runner:
 
     def p95_ms(self, rows: int) -> float:
         """Return the p95 latency of *rows* rows as things run at present, in ms."""
-        return self.curve.p95_ms(rows) * self.health.ratio * self.health.tail
+        health = self.health
+        return self.curve.p95_ms(rows) * health.ratio * health.tail
 
     def p50_ms(self, rows: int) -> float:
         """Return the median latency of *rows* rows as things run at present, in ms."""

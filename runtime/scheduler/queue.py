@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect, insort
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
 from scanflow_serve.runtime.scheduler.flows import Flow
@@ -92,13 +92,27 @@ class Queue:
         if at < 0 or self._entries[at][1] is not job:
             return False
         del self._entries[at]
+        self._forget(job)
+        return True
+
+    def take(self, jobs: Sequence[Job]) -> None:
+        """Take *jobs* out, which are there, in order; quickly where they are the first."""
+        first = self._entries[: len(jobs)]
+        if all(entry[1] is job for entry, job in zip(first, jobs, strict=True)):
+            del self._entries[: len(jobs)]
+            for job in jobs:
+                self._forget(job)
+        else:
+            for job in jobs:
+                self.remove(job)
+
+    def _forget(self, job: Job) -> None:
         flow = (job.lane, job.client)
         self._flows[flow] -= 1
         if not self._flows[flow]:
             del self._flows[flow]
         # Not a difference of sums once empty: rounding must not add up over days.
         self._cost_ms = self._cost_ms - job.cost_ms if self._entries else 0.0
-        return True
 
 
 def _key(entry: tuple[Key, Job]) -> Key:

@@ -186,8 +186,7 @@ class Scheduler:
                 continue
             if pick.start > now:
                 return None  # worth waiting for cores, which stay free for it meanwhile
-            for job in pick.jobs:
-                self._queue.remove(job)
+            self._queue.take(pick.jobs)
             return self._batch(lane, goal, pick.index, pick.jobs, now)
         return None
 

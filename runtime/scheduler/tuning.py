@@ -17,7 +17,7 @@ class Tuning:
         reserve_ms: Kept back from every deadline for writing the answer.
         margin: Factor on the time that the requests behind a batch will need.
         target_load: Share of the host's capacity that the mix plans with; the rest absorbs bursts.
-        in_hand: Share of a deadline that must be left behind a batch, for those to come.
+        in_hand: Share of a deadline, or a full call, that must be left behind a batch for surges.
         call_share: Of a deadline that one call may take, so that a request can wait for another.
         fast_s: Span of the rate that follows a surge.
         slow_s: Span of the rate that outlasts a lull.
@@ -32,7 +32,7 @@ class Tuning:
     reserve_ms: float = 0.5
     margin: float = 1.2
     target_load: float = 0.85
-    in_hand: float = 0.0
+    in_hand: float = 0.5
     call_share: float = 0.5
     fast_s: float = 0.5
     slow_s: float = 4.0

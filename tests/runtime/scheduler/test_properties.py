@@ -46,6 +46,7 @@ class World(RuleBasedStateMachine):
         self.waiting: dict[int, Job] = {}
         self.running: list[Batch] = []
         self.only: str | None = None
+        self.prefer: str | None = None
         self.carried: dict[str, tuple[Option, ...]] = {}
         for lane in LANES:
             self.carry(lane, POOL[lane])
@@ -81,13 +82,16 @@ class World(RuleBasedStateMachine):
             batch = self.core.next(self.now)
         self.take_dropped()
 
+    def goal(self, job: Job) -> str:
+        return job.goal or self.prefer or "objective"
+
     def check_start(self, batch: Batch) -> None:
         """What must hold of a batch that begins."""
         rows, lane = sum(job.rows for job in batch.jobs), self.core.lane(batch.lane)
         assert batch.rows == rows
         assert rows <= MAX_BATCH or len(batch.jobs) == 1
         assert batch.option in self.carried[batch.lane], "the floor: only what was given"
-        assert len({(job.lane, job.goal) for job in batch.jobs}) == 1
+        assert len({(job.lane, self.goal(job)) for job in batch.jobs}) == 1
         health = self.core.health(batch.option.variant)
         p95_ms = batch.option.curve.p95_ms(rows) * health.ratio * health.tail
         assert self.now + p95_ms / 1000 <= min(job.due for job in batch.jobs) + 1e-9
@@ -98,7 +102,8 @@ class World(RuleBasedStateMachine):
             assert batch.option.id == self.only, "a pin is obeyed"
         last = max(batch.jobs, key=lambda job: (job.priority, job.due))
         for job in self.waiting.values():  # earliest deadline first among equals
-            if id(job) in map(id, batch.jobs) or job.lane != lane.name or job.goal != last.goal:
+            equal = (job.lane, self.goal(job)) == (lane.name, self.goal(last))
+            if not equal or any(job is taken for taken in batch.jobs):
                 continue
             assert (job.priority, job.due) >= (last.priority, last.due)
         used = sum(min(b.option.threads, self.cores) for b in (*self.running, batch))
@@ -176,7 +181,7 @@ class World(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from((None, "a", "c", "d")), prefer=st.sampled_from((None, "latency")))
     def pin(self, what: str | None, prefer: Any) -> None:
-        self.only = what
+        self.only, self.prefer = what, prefer
         only = None if what is None else (lambda option: option.id == what)
         self.core.bound(self.now, goal=prefer, only=only, reason="pin", why="test")
         self.sweep()
