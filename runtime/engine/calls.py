@@ -17,26 +17,34 @@ Outcome: TypeAlias = Tensors | InputError
 FEW = 64  # numbers that Python adds up more quickly than numpy begins to
 
 
-def run_together(run: Step, asked: Sequence[Tensors], max_batch: int) -> list[Outcome]:
+def run_together(run: Step, asked: Sequence[Tensors], rows: int, max_batch: int) -> list[Outcome]:
     """Return the outcome of each of *asked*, inputs of shape (rows, …) by name, in order.
 
     In one call where their rows can lie side by side, else one by one: rows of another length
-    (free dimensions), outputs that are not a row each, or inputs that fit only some models.
+    (free dimensions), or outputs that are not a row each.
+
+    Args:
+        rows: Of all together.
+        max_batch: Rows of one call.
 
     Raises:
         ScanflowError: The call failed, and it is not known whose inputs are to blame.
     """
     if len(asked) == 1:
-        return [_alone(run, asked[0], max_batch)]
+        try:
+            inputs = asked[0]
+            return [run(inputs) if rows <= max_batch else run_in_parts(run, inputs, max_batch)]
+        except InputError as error:
+            return [error]
     if _stackable(asked):
-        rows = [_rows(inputs) for inputs in asked]
+        counts = [_rows(inputs) for inputs in asked]
         together = {name: np.concatenate([each[name] for each in asked]) for name in asked[0]}
         try:
             outputs = run_in_parts(run, together, max_batch)
         except InputError:  # of one of them; the others are not to suffer
             return [_alone(run, inputs, max_batch) for inputs in asked]
-        if all(array.ndim and len(array) == sum(rows) for array in outputs.values()):
-            return [*_apart(outputs, rows)]
+        if all(array.ndim and len(array) == rows for array in outputs.values()):
+            return [*_apart(outputs, counts)]
     return [_alone(run, inputs, max_batch) for inputs in asked]
 
 
@@ -56,12 +64,13 @@ def holds_nan(outputs: Tensors, floats: Iterable[str]) -> bool:
     """Return whether one of the outputs *floats* holds NaN."""
     for name in floats:
         array = outputs[name]
-        if array.size <= FEW:
+        size = array.size
+        if size <= FEW:
             # A third of what a reduction costs. Infinities may add up to NaN: then look closely.
             total = sum(array.ravel().tolist())
             if total == total:
                 continue
-        if array.size:
+        if size:
             least = np.minimum.reduce(array, axis=None)  # NaN wherever there is one
             if least != least:
                 return True

@@ -155,9 +155,14 @@ class Dispatcher:
             return await self._awaited(job, self._waiter(job, loop))
         if len(batch.jobs) == 1 and batch.jobs[0] is job and self._short(batch):
             self._begin_turn(loop, now)
-            call = self._run(batch, self._answerers[batch.option])
+            answerer = self._answerers[batch.option]
+            call = self._run(batch, answerer)
             if call.error is None and not call.spoiled:
-                return self._straight(call)
+                outcome = call.outcomes[0]
+                if not isinstance(outcome, Exception):
+                    self._scheduler.done(batch, call.ended, (call.ended - call.started) * 1000)
+                    answerer.used = call.ended
+                    return Answer(answerer, outcome, call.started, call.ended, batch.rows)
             waiter = self._waiter(job, loop)
             self._ended(call, loop)
         else:
@@ -279,7 +284,7 @@ class Dispatcher:
         asked = [job.payload.request.inputs for job in batch.jobs]
         call = _Call(batch, answerer, time.perf_counter())
         try:
-            call.outcomes = run_together(answerer.pipeline.run, asked, self._max_batch)
+            call.outcomes = run_together(answerer.pipeline.run, asked, batch.rows, self._max_batch)
         except Exception as error:  # a Python step may raise anything
             call.error = error
         except SystemExit as left:  # would end the server
@@ -291,15 +296,6 @@ class Dispatcher:
         if answerer.floats and call.error is None:
             call.spoiled = spoiled(asked, call.outcomes, answerer.floats)
         return call
-
-    def _straight(self, call: _Call) -> Answer:
-        """Return the answer of a call that ran in the coroutine of its only job."""
-        self._scheduler.done(call.batch, call.ended, call.took_ms)
-        call.answerer.used = call.ended
-        outcome = call.outcomes[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return Answer(call.answerer, outcome, call.started, call.ended, call.batch.rows)
 
     def _ended(self, call: _Call, loop: asyncio.AbstractEventLoop) -> None:
         """Tell the scheduler, and who waits; or try what is to be tried instead."""

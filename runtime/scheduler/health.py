@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 GAIN = 0.1  # weight of one call in the moving ratio: about the last twenty calls count
+ALIKE = round(1 / GAIN) - 1  # calls, after which one has that weight
 LARGEST_STEP = 3.0  # one call moves the ratio as if it had been at most this many times off
+LEAST_STEP = 1 / LARGEST_STEP
 # A tracked quantile: it rests where one call in fifty exceeds it, which is TAIL_UP's share of both
 # steps. A p95 measured in quiet is exceeded more often under load.
 TAIL_UP, TAIL_DOWN = 1.05, 1.05 ** (-1 / 49)
@@ -49,16 +51,24 @@ class Health:
     def observe(self, measured_ms: float, p50_ms: float, now: float) -> None:
         """Count one call that took *measured_ms* where the profile has *p50_ms*."""
         off = measured_ms / (p50_ms * self.ratio)
-        off = min(max(off, 1 / LARGEST_STEP), LARGEST_STEP)
+        if off > LARGEST_STEP:  # without min and max, which cost as much as the rest
+            off = LARGEST_STEP
+        elif off < LEAST_STEP:
+            off = LEAST_STEP
         self.calls += 1
-        self.ratio *= off ** max(GAIN, 1 / (1 + self.calls))  # the first calls count alike
+        # The first calls count alike.
+        self.ratio *= off ** (GAIN if self.calls >= ALIKE else 1 / (1 + self.calls))
         self.seen = now
 
     def spread(self, measured_ms: float, p95_ms: float) -> None:
         """Count one call that took *measured_ms* where the profile's p95 is *p95_ms*."""
         exceeds = measured_ms > p95_ms * self.ratio * self.tail
-        self.tail *= TAIL_UP if exceeds else TAIL_DOWN
-        self.tail = min(max(self.tail, 1.0), LARGEST_STEP)
+        tail = self.tail * (TAIL_UP if exceeds else TAIL_DOWN)
+        if tail < 1.0:
+            tail = 1.0
+        elif tail > LARGEST_STEP:
+            tail = LARGEST_STEP
+        self.tail = tail
 
     def drift(self, host_ratio: float | None, now: float) -> None:
         """Forget slowly what no call has confirmed.

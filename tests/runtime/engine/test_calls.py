@@ -30,7 +30,7 @@ def test_each_request_gets_its_own_rows_whatever_the_batch(rows: list[int], most
         {"x": np.arange(start, start + count, dtype=np.float32)[:, None]}
         for start, count in zip(starts, rows, strict=False)
     ]
-    outcomes = run_together(run, asked, most)
+    outcomes = run_together(run, asked, sum(rows), most)
     for inputs, outcome in zip(asked, outcomes, strict=True):
         assert isinstance(outcome, dict)
         np.testing.assert_array_equal(outcome["y"], inputs["x"] * 2)
@@ -47,7 +47,7 @@ def test_requests_of_another_length_or_dtype_run_one_by_one() -> None:
         return double(inputs)
 
     short, long = np.ones((1, 3), np.float32), np.ones((2, 5), np.float32)
-    outcomes = run_together(run, [{"x": short}, {"x": long}, {"x": short.astype(np.int64)}], 8)
+    outcomes = run_together(run, [{"x": short}, {"x": long}, {"x": short.astype(np.int64)}], 4, 8)
     assert calls == [(1, 3), (2, 5), (1, 3)]
     assert [len(outcome["y"]) for outcome in outcomes if isinstance(outcome, dict)] == [1, 2, 1]
 
@@ -59,7 +59,7 @@ def test_texts_of_any_length_share_a_call() -> None:
         calls.append(len(inputs["x"]))
         return {"y": inputs["x"]}
 
-    outcomes = run_together(run, [{"x": np.array(["a"])}, {"x": np.array(["longer"])}], 8)
+    outcomes = run_together(run, [{"x": np.array(["a"])}, {"x": np.array(["longer"])}], 2, 8)
     assert calls == [2]
     assert [outcome["y"][0] for outcome in outcomes if isinstance(outcome, dict)] == ["a", "longer"]
 
@@ -68,7 +68,7 @@ def test_outputs_that_are_no_rows_are_asked_for_one_by_one() -> None:
     def total(inputs: Any) -> Any:
         return {"sum": inputs["x"].sum(keepdims=True)[0]}
 
-    outcomes = run_together(total, [{"x": np.full((2, 1), n)} for n in (1.0, 2.0)], 8)
+    outcomes = run_together(total, [{"x": np.full((2, 1), n)} for n in (1.0, 2.0)], 4, 8)
     assert [outcome["sum"].item() for outcome in outcomes if isinstance(outcome, dict)] == [2, 4]
 
 
@@ -78,7 +78,7 @@ def test_input_error_of_one_request_spares_the_others() -> None:
             raise InputError("x must be >= 0, got less. Send no less.")
         return double(inputs)
 
-    outcomes = run_together(picky, [{"x": np.array([v])} for v in (1.0, -1.0, 3.0)], 8)
+    outcomes = run_together(picky, [{"x": np.array([v])} for v in (1.0, -1.0, 3.0)], 3, 8)
     assert [isinstance(outcome, InputError) for outcome in outcomes] == [False, True, False]
 
 
@@ -87,7 +87,7 @@ def test_failure_of_the_call_is_raised() -> None:
         raise BackendError("out of luck")
 
     with pytest.raises(BackendError, match="out of luck"):
-        run_together(broken, [{"x": np.ones(1)}, {"x": np.ones(1)}], 8)
+        run_together(broken, [{"x": np.ones(1)}, {"x": np.ones(1)}], 2, 8)
 
 
 @pytest.mark.filterwarnings("error")
