@@ -87,6 +87,11 @@ class Lane:
         self.runners = tuple(
             Runner(option, health[option.variant], self._cores) for option in options
         )
+        same = {option.id: option for option in options}  # the same candidate is no change
+        if self.last is not None:
+            self.last = same.get(self.last.id, self.last)
+        if self.nominal is not None:
+            self.nominal = same.get(self.nominal.id, self.nominal)
 
     def restrict(self, only: Callable[[Option], bool] | None, goal: Goal | None = None) -> None:
         """Answer by the options that *only* admits; None: by all, as where it admits none.
