@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -89,6 +90,41 @@ def test_request_in_flight_is_answered_before_the_end(
         (contract / "hold").unlink()
         assert len(answer.result()["label"]) == 1
         assert live.process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_streams_of_events_do_not_hold_up_the_end(contract: Path, server: Serve, mode: str) -> None:
+    with server(policy_of(contract, mode, shutdown_grace_s="600")) as live:
+        request = urllib.request.Request(
+            f"{live.url}/events", headers={"Accept": "text/event-stream"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as stream:
+            assert stream.readline().startswith(b":")
+            live.process.terminate()
+            assert live.process.wait(timeout=60) == 0
+            stream.read()
+
+
+def test_policy_that_was_put_is_served_after_a_restart_until_the_file_is_edited(
+    contract: Path, server: Serve
+) -> None:
+    policy = policy_of(contract, "uvicorn")
+    accepted = f"{policy.read_text()}description: accepted\n"
+
+    def served() -> str:
+        with server(policy) as live:
+            return str(live.get("/policy")["text"])
+
+    with server(policy) as live:
+        request = urllib.request.Request(f"{live.url}/policy", data=accepted.encode(), method="PUT")
+        request.add_header("Content-Type", "application/yaml")
+        with urllib.request.urlopen(request, timeout=180) as reply:
+            assert reply.status == 200
+    assert served() == accepted
+    assert served() == accepted
+    policy.write_text(f"{policy.read_text()}# edited\n")
+    assert served() == policy.read_text()
+    assert served() == policy.read_text()
 
 
 def test_interrupt_ends_gracefully_too(contract: Path, server: Serve) -> None:
