@@ -220,18 +220,17 @@ COMPONENTS: Json = {
     ),
 }
 INDEX_BODY = record({"ready": {"type": "boolean"}}, optional=("ready",))
-LOAD_BODY = record({"parameters": record({}, closed=True)}, optional=("parameters",), closed=True)
-UNLOAD_BODY = record(
-    {
-        "parameters": record(
-            {"unload_dependents": {"type": "boolean"}},
-            optional=("unload_dependents",),
-            closed=True,
-        )
-    },
-    optional=("parameters",),
-    closed=True,
-)
+
+
+def _with_parameters(members: Json) -> Json:
+    """Return the schema of a body that may have ``parameters``, all of them optional."""
+    inner = record(members, optional=tuple(members), closed=True)
+    nullable = inner | {"type": ["object", "null"]}
+    return record({"parameters": nullable}, optional=("parameters",), closed=True)
+
+
+LOAD_BODY = _with_parameters({})
+UNLOAD_BODY = _with_parameters({"unload_dependents": {"type": "boolean"}})
 POLICY_BODY = record({"text": TEXT}, closed=True)
 
 
@@ -246,7 +245,7 @@ EVENT_PARAMETERS: tuple[Json, ...] = (
         "name": "after",
         "in": "query",
         "description": "Id of the last event seen; only later ones are told.",
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2**53},
+        "schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
     },
     {
         "name": "limit",

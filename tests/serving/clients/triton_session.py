@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 import numpy as np
+import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_async
 from tritonclient.utils import InferenceServerException
@@ -85,6 +86,22 @@ def classes_and_errors(client: triton.InferenceServerClient) -> None:
     assert after - before == 20
 
 
+def repository(client: triton.InferenceServerClient) -> None:
+    """Unload what the policy can do without, and load it again."""
+    names = [entry["name"] for entry in client.get_model_repository_index()]
+    models = [name for name in names if name in ("digits-mlp", "digits-cnn")]
+    for name in models:
+        client.load_model(name)
+        assert client.is_model_ready(name)
+    client.unload_model("digits-mlp")
+    assert not client.is_model_ready("digits-mlp")
+    client.load_model("digits-mlp")
+    assert client.is_model_ready("digits-mlp")
+    with pytest.raises(InferenceServerException, match="'nothing' is unknown"):
+        client.load_model("nothing")
+    check(client.infer("digits", asked(True), priority=1).as_numpy("logits"))
+
+
 async def asynchronous() -> None:
     client = triton_async.InferenceServerClient(ADDRESS)
     results = await asyncio.gather(*(client.infer("digits", asked(True)) for _ in range(8)))
@@ -97,5 +114,6 @@ with triton.InferenceServerClient(ADDRESS, concurrency=2) as session:
     health_and_metadata(session)
     every_encoding(session)
     classes_and_errors(session)
+    repository(session)
 asyncio.run(asynchronous())
 print("ok")
