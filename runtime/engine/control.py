@@ -98,11 +98,8 @@ class Control:
 
     async def _watch_rotation(self) -> None:
         """Tell which variants left the rotation, and which rejoined it."""
-        out = {
-            option.variant
-            for option in self._fleet.now.by_option
-            if not self._scheduler.health(option.variant).closed
-        }
+        known = {option.variant for option in self._fleet.now.by_option} | self._suspects
+        out = {variant for variant in known if not self._scheduler.health(variant).closed}
         for variant in out - self._out:
             health = self._scheduler.health(variant)
             pause_s = max(0.0, health.open_until - time.perf_counter())

@@ -247,7 +247,11 @@ class Dispatcher:
         answerer.running += 1
         if self._box is not None:
             self._box.enter(answerer.place)
-        self._pool.submit(self._work, batch, answerer, loop)
+        try:
+            self._pool.submit(self._work, batch, answerer, loop)
+        except RuntimeError:  # the pool is closed
+            stopping = RequestError(503, "The server is stopping. Retry.", retry_after_s=1)
+            self._finished(_Call(batch, answerer, error=stopping), loop)
 
     def _work(self, batch: Batch, answerer: Answerer, loop: asyncio.AbstractEventLoop) -> None:
         call = self._call(batch, answerer)

@@ -20,7 +20,7 @@ from scanflow_serve.runtime.engine.loading import Loading
 from scanflow_serve.runtime.engine.report import Counters, counters, state_json
 from scanflow_serve.runtime.engine.residents import Open, open_session
 from scanflow_serve.runtime.engine.steering import Steering
-from scanflow_serve.runtime.events import Event, Kind
+from scanflow_serve.runtime.events import Event
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.prediction_ids import prediction_ids
@@ -256,8 +256,5 @@ class Engine:
         return counters(self._scheduler, self._fleet, self._dispatch)
 
     def _decided(self, decision: Decision) -> None:
-        kind: Kind = "decision"
-        if decision.reason == "failure" or decision.reason == "recovery":
-            kind = decision.reason
         details = {"from": decision.before, "to": decision.after, "reason": decision.reason}
-        self._notify(Event(kind, decision.lane, decision.why, decision.figures, details))
+        self._notify(Event("decision", decision.lane, decision.why, decision.figures, details))

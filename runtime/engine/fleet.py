@@ -80,6 +80,8 @@ class Fleet:
         for lane in plan_lanes(policy, plan, held):
             known = self.now.answerers.get(lane.name, {})
             found = self._builder.lane(lane, known)
+            if not found:  # none of them corresponds to what the lane has shown so far
+                continue
             answerers[lane.name] = found
             own = self._options(lane.name, found)
             lane_options[lane.name] = own

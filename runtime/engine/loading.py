@@ -13,7 +13,7 @@ from scanflow_serve.policies.errors import RequestError, ScanflowError
 from scanflow_serve.runtime.engine import catalogue
 from scanflow_serve.runtime.engine.dispatch import Dispatcher
 from scanflow_serve.runtime.engine.fleet import Composition, Fleet
-from scanflow_serve.runtime.engine.lanes import Holding, main_candidates, without_model
+from scanflow_serve.runtime.engine.lanes import Holding, without_model
 from scanflow_serve.runtime.engine.steering import Steering
 from scanflow_serve.runtime.events import Event
 from scanflow_serve.runtime.prepared import Prepared
@@ -147,14 +147,15 @@ class Loading:
             if name not in self._fleet.now.names:
                 return
             held = without_model(self._fleet.now.held, name)
-            if not main_candidates(self._prepared.plan, held):
-                raise RequestError(
-                    409,
-                    f"Model {name!r} must stay: nothing else that is loaded answers "
-                    f"{self._policy.name!r}. Load another model of its run first.",
-                )
             await self._change(held, "unloaded", f"{name} unloaded")
         self._notify(Event("unload", name, f"{name} unloaded"))
+
+    def _needed(self, why: str) -> RequestError:
+        return RequestError(
+            409,
+            f"{why}: something that is loaded must answer {self._policy.name!r}, got nothing. "
+            "Load another model of its run first.",
+        )
 
     def _unknown(self, name: str) -> RequestError:
         if name in self._policy.workflows:
@@ -171,6 +172,8 @@ class Loading:
     async def _change(self, held: Sequence[Holding], reason: Reason, why: str) -> None:
         try:
             composition = await self._in_thread(lambda: self._fleet.compose(held))
+            if self._policy.name not in composition.names:
+                raise self._needed(why)
         except BaseException:
             self._fleet.abandon()
             self.close_idle()

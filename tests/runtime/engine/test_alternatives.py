@@ -6,6 +6,9 @@ import asyncio
 from typing import Any
 
 import numpy as np
+import pytest
+
+from scanflow_serve.policies.errors import RequestError
 
 ANY = {"targets": [{"run": {"any": ["B1", "B2"]}}]}
 
@@ -71,6 +74,8 @@ def test_alternative_that_does_not_correspond_is_noted_and_left_out(world: Any, 
         return await ask(engine, prefer="latency"), await ask(engine, "B1")
 
     answer, own = asyncio.run(scenario())
+    with pytest.raises(RequestError, match="must answer 'digits', got nothing"):
+        asyncio.run(engine.unload("large"))
     assert answer.workflow == "B2"
     assert own.outputs["three"].shape == (1, 3)
     (note,) = engine.plan.notes

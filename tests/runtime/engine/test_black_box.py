@@ -117,6 +117,7 @@ def test_variant_that_crashed_a_worker_pauses_in_the_next_and_is_tried_again(
         found = [(await ask(engine)).model]
         await engine.start()
         await eventually(lambda: "large" in engine.names())  # after its pause
+        assert world.told("recovery") == []
         while (answer := await ask(engine)).model != "large":
             await asyncio.sleep(0.01)
         await eventually(lambda: world.told("recovery"))

@@ -158,6 +158,16 @@ def test_step_that_exits_does_not_end_the_server(world: Any, ask: Any) -> None:
         asyncio.run(ask(engine))
 
 
+def test_request_to_a_closed_engine_is_told_so(world: Any, ask: Any, longer: Any) -> None:
+    longer("large", 5.0)
+    engine = world.engine()
+    engine.close()
+    with pytest.raises(RequestError, match="The server is stopping") as refusal:
+        asyncio.run(ask(engine))
+    assert refusal.value.status == 503
+    assert (engine.counters().running, engine.counters().waiting) == (0, 0)
+
+
 def test_full_queue_is_refused_and_all_others_answered(
     world: Any, ask: Any, longer: Any, eventually: Any
 ) -> None:

@@ -116,7 +116,7 @@ def test_session_is_closed_only_when_its_last_call_has_ended(
 
 def test_last_model_of_the_policys_run_stays(world: Any) -> None:
     engine = world.engine()
-    with pytest.raises(RequestError, match="'large' must stay") as refusal:
+    with pytest.raises(RequestError, match="must answer 'digits', got nothing") as refusal:
         asyncio.run(engine.unload("large"))
     assert refusal.value.status == 409
 
