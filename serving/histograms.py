@@ -28,10 +28,15 @@ class Histogram:
         self._counts = [0.0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float, share: float = 1.0) -> None:
-        """Count a value, or a *share* of it, into the first bucket whose bound it does not pass."""
-        self._counts[bisect_left(self._bounds, value)] += share
-        self.total += value * share
+    def observe(self, value: float) -> None:
+        """Count a value into the first bucket whose bound it does not exceed."""
+        self._counts[bisect_left(self._bounds, value)] += 1.0
+        self.total += value
+
+    def observe_part(self, value: float, count: float) -> None:
+        """Count a value *count* times, which need not be a whole number."""
+        self._counts[bisect_left(self._bounds, value)] += count
+        self.total += value * count
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return (bound, values up to it), as Prometheus' text format has them."""

@@ -52,7 +52,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self.tallies: dict[str, Tally] = {}
-        self._requests: Counter[tuple[str, int]] = Counter()  # (route, status)
+        self._requests: dict[tuple[str, int], int] = {}  # (route, status)
         self._seconds: dict[str, Histogram] = {}  # route
         self._answers: dict[tuple[str, str], Answers] = {}  # (name, variant)
         self._failures: Counter[tuple[str, str]] = Counter()  # (name, reason)
@@ -87,7 +87,8 @@ class Metrics(Collector):
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered HTTP request."""
-        self._requests[route, status] += 1
+        key = (route, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
         histogram = self._seconds.get(route)
         if histogram is None:
             histogram = self._seconds[route] = Histogram()
@@ -95,11 +96,10 @@ class Metrics(Collector):
 
     def inference(self, name: str, rows: int, response: Response, seconds: float) -> None:
         """Count one answered inference of the public *name*."""
-        self.tally(name).answered(rows, response, seconds)
+        tally = self.tallies.get(name) or self.tally(name)
+        tally.answered(rows, response, seconds)
         key = (name, response.variant)
-        answers = self._answers.get(key)
-        if answers is None:
-            answers = self._answers[key] = Answers()
+        answers = self._answers.get(key) or self._answers.setdefault(key, Answers())
         answers.rows += rows
         answers.requests += 1
         answers.calls += rows / (response.batch_rows or rows)
@@ -167,7 +167,7 @@ class Metrics(Collector):
         yield self._misses()
         compute = {name: tally.compute for name, tally in self.tallies.items()}
         queue = {name: tally.queue for name, tally in self.tallies.items()}
-        batches = {name: tally.batches for name, tally in self.tallies.items()}
+        batches = {name: tally.batches() for name, tally in self.tallies.items()}
         yield _histogram("compute_seconds", "Inference, without waiting.", "model", compute)
         yield _histogram("queue_seconds", "Wait before inference.", "model", queue)
         yield _histogram("batch_rows", "Rows of a call.", "model", batches)

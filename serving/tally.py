@@ -9,8 +9,16 @@ from typing import Any
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.serving.histograms import Histogram
 
-MOST_BATCH_SIZES = 64  # kept a model; requests may have up to limits.max_rows different ones
-BATCH_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
+MOST_SIZES = 64  # told apart; requests may have up to limits.max_rows different ones
+BATCH_ROWS = tuple(2.0**n for n in range(13))
+
+
+@dataclass(slots=True)
+class Calls:
+    """Calls of one size; of a call that several requests share, each counts its part."""
+
+    count: float = 0.0
+    ns: float = 0.0
 
 
 @dataclass(slots=True)
@@ -21,10 +29,8 @@ class Tally:
     all together count it once.
 
     Attributes:
-        calls: Of the model; fewer than requests where several share one.
         last_ms: Unix time of the last inference, ms.
-        sizes: Rows of a call -> (calls, ns).
-        batches: Calls by rows.
+        sizes: Calls by rows; once `MOST_SIZES` are known, others are rounded up to a power of 2.
     """
 
     rows: int = 0
@@ -34,12 +40,10 @@ class Tally:
     failed_ns: int = 0
     queue_ns: int = 0
     compute_ns: int = 0
-    calls: float = 0.0
     last_ms: int = 0
-    sizes: dict[int, tuple[float, float]] = field(default_factory=dict)
+    sizes: dict[int, Calls] = field(default_factory=dict)
     compute: Histogram = field(default_factory=Histogram)
     queue: Histogram = field(default_factory=Histogram)
-    batches: Histogram = field(default_factory=lambda: Histogram(BATCH_ROWS))
 
     def answered(self, rows: int, response: Response, seconds: float) -> None:
         """Count one answer, *seconds* after the request was understood."""
@@ -53,12 +57,24 @@ class Tally:
         self.compute.observe(response.compute_ms / 1000)
         self.queue.observe(response.queue_ms / 1000)
         size = response.batch_rows or rows
+        calls = self.sizes.get(size)
+        if calls is None:
+            calls = self._of_size(size)
         share = rows / size
-        self.calls += share
-        self.batches.observe(size, share)
-        calls, ns = self.sizes.get(size, (0.0, 0.0))
-        if calls or len(self.sizes) < MOST_BATCH_SIZES:
-            self.sizes[size] = (calls + share, ns + compute_ns * share)
+        calls.count += share
+        calls.ns += compute_ns * share
+
+    def _of_size(self, size: int) -> Calls:
+        if len(self.sizes) >= MOST_SIZES:
+            size = 1 << (size - 1).bit_length()
+        return self.sizes.setdefault(size, Calls())
+
+    def batches(self) -> Histogram:
+        """Return the calls by their rows."""
+        histogram = Histogram(BATCH_ROWS)
+        for rows, calls in self.sizes.items():
+            histogram.observe_part(rows, calls.count)
+        return histogram
 
     def to_json(self, name: str, version: str) -> dict[str, Any]:
         """Return the entry of OIP's statistics extension."""
@@ -68,7 +84,7 @@ class Tally:
             "version": version,
             "last_inference": self.last_ms,
             "inference_count": self.rows,
-            "execution_count": round(self.calls),
+            "execution_count": round(sum(calls.count for calls in self.sizes.values())),
             "inference_stats": {
                 "success": {"count": self.success, "ns": self.success_ns},
                 "fail": {"count": self.failed, "ns": self.failed_ns},
@@ -83,9 +99,9 @@ class Tally:
                 {
                     "batch_size": rows,
                     "compute_input": nothing,
-                    "compute_infer": {"count": round(calls), "ns": round(ns)},
+                    "compute_infer": {"count": round(calls.count), "ns": round(calls.ns)},
                     "compute_output": nothing,
                 }
-                for rows, (calls, ns) in sorted(self.sizes.items())
+                for rows, calls in sorted(self.sizes.items())
             ],
         }

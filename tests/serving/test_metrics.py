@@ -11,6 +11,7 @@ from scanflow_serve.policies.errors import BackendError, RequestError
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.serving.histograms import BUCKETS, Histogram
 from scanflow_serve.serving.metrics import Metrics
+from scanflow_serve.serving.tally import MOST_SIZES
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
@@ -79,6 +80,18 @@ def test_a_call_that_several_requests_share_is_counted_once() -> None:
     assert (told["inference_count"], told["execution_count"]) == (9, 2)
     sizes = {each["batch_size"]: each["compute_infer"] for each in told["batch_stats"]}
     assert sizes[7] == {"count": 1, "ns": 40_000_000}
+
+
+def test_batch_sizes_are_bounded_and_none_is_lost() -> None:
+    metrics = Metrics()
+    for rows in range(1, 1001):
+        metrics.inference("digits", rows, response("a"), 0.05)
+    told = metrics.tally("digits").to_json("digits", "1")
+    assert told["execution_count"] == 1000
+    sizes = {each["batch_size"]: each["compute_infer"]["count"] for each in told["batch_stats"]}
+    assert set(sizes) == {*range(1, MOST_SIZES + 1), 128, 256, 512, 1024}
+    assert sizes[1024] == 1000 - 512
+    assert samples(metrics)["scanflow_batch_rows_count", "digits"] == 1000
 
 
 def test_goodput_is_the_accuracy_of_answers_in_time() -> None:
