@@ -15,85 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 
 from scanflow_serve.policies.errors import RequestError, WorkflowError
 from scanflow_serve.runtime.engine.answerers import Answerer
 from scanflow_serve.runtime.engine.black_box import BlackBox
-from scanflow_serve.runtime.engine.calls import Outcome, run_together, spoiled
-from scanflow_serve.runtime.requests import Request
+from scanflow_serve.runtime.engine.calls import run_together, spoiled
+from scanflow_serve.runtime.engine.tickets import Answer, Call, Failures, Ticket, tell
 from scanflow_serve.runtime.scheduler.jobs import Batch, Job, Option
 from scanflow_serve.runtime.scheduler.scheduler import Scheduler
-from scanflow_serve.runtime.tensors import Tensors
 
 NAN = "it gave NaN for rows that hold none"
-
-
-@dataclass(slots=True, eq=False)
-class Answer:
-    """What became of one request.
-
-    Attributes:
-        started: When inference began, by `time.perf_counter`.
-        batch_rows: Rows of the call.
-    """
-
-    answerer: Answerer
-    outputs: Tensors
-    started: float
-    ended: float
-    batch_rows: int
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A job's payload: what is asked, and who waits.
-
-    Attributes:
-        waiter: None as long as the job may run in its own coroutine.
-        refusal: Why it was dropped before anybody waited for it.
-    """
-
-    request: Request
-    waiter: asyncio.Future[Answer] | None = None
-    refusal: RequestError | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """One batch, and how its call went.
-
-    Attributes:
-        outcomes: Of its jobs, in order; empty if it raised *error*.
-        spoiled: The outcomes hold NaN that was not in the inputs.
-    """
-
-    batch: Batch
-    answerer: Answerer
-    started: float = 0.0
-    ended: float = 0.0
-    outcomes: Sequence[Outcome] = ()
-    error: Exception | None = None
-    spoiled: bool = False
-
-    @property
-    def took_ms(self) -> float:
-        """Return how long it took, in ms; what was expected, if that tells nothing of its speed."""
-        for outcome in self.outcomes:
-            if isinstance(outcome, Exception):
-                return self.batch.expected_ms
-        return (self.ended - self.started) * 1000
-
-
-@dataclass(slots=True)
-class Failures:
-    """How often calls of one variant failed, and what the last one said."""
-
-    count: int = 0
-    text: str = ""
 
 
 class Dispatcher:
@@ -233,7 +167,7 @@ class Dispatcher:
                 if job.payload.waiter is None:
                     job.payload.refusal = refusal
                 else:
-                    _tell(job, refusal)
+                    tell(job, refusal)
             dropped.clear()
 
     # Calls ---------------------------------------------------------------------------------------
@@ -251,14 +185,14 @@ class Dispatcher:
             self._pool.submit(self._work, batch, answerer, loop)
         except RuntimeError:  # the pool is closed
             stopping = RequestError(503, "The server is stopping. Retry.", retry_after_s=1)
-            self._finished(_Call(batch, answerer, error=stopping), loop)
+            self._finished(Call(batch, answerer, error=stopping), loop)
 
     def _work(self, batch: Batch, answerer: Answerer, loop: asyncio.AbstractEventLoop) -> None:
         call = self._call(batch, answerer)
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(self._finished, call, loop)
 
-    def _finished(self, call: _Call, loop: asyncio.AbstractEventLoop) -> None:
+    def _finished(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
         answerer = call.answerer
         answerer.running -= 1
         if self._box is not None:
@@ -273,7 +207,7 @@ class Dispatcher:
         limit_ms = self._inline_ms
         return batch.expected_ms <= limit_ms and batch.option.curve.p95_ms(batch.rows) <= limit_ms
 
-    def _run(self, batch: Batch, answerer: Answerer) -> _Call:
+    def _run(self, batch: Batch, answerer: Answerer) -> Call:
         """Return the call of *batch*, made on this thread."""
         box = self._box
         if box is None:
@@ -284,9 +218,9 @@ class Dispatcher:
         finally:
             box.leave(answerer.place)
 
-    def _call(self, batch: Batch, answerer: Answerer) -> _Call:
+    def _call(self, batch: Batch, answerer: Answerer) -> Call:
         asked = [job.payload.request.inputs for job in batch.jobs]
-        call = _Call(batch, answerer, time.perf_counter())
+        call = Call(batch, answerer, time.perf_counter())
         try:
             call.outcomes = run_together(answerer.pipeline.run, asked, batch.rows, self._max_batch)
         except Exception as error:  # a Python step may raise anything
@@ -301,7 +235,7 @@ class Dispatcher:
             call.spoiled = spoiled(asked, call.outcomes, answerer.floats)
         return call
 
-    def _ended(self, call: _Call, loop: asyncio.AbstractEventLoop) -> None:
+    def _ended(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
         """Tell the scheduler, and who waits; or try what is to be tried instead."""
         batch = call.batch
         if call.error is None and not call.spoiled:
@@ -320,19 +254,7 @@ class Dispatcher:
                 return
         # What gives NaN everywhere gives it for a reason: then it is the answer.
         for job, outcome in zip(batch.jobs, call.outcomes, strict=False):
-            _tell(job, outcome, call)
+            tell(job, outcome, call)
         if call.error is not None:
             for job in batch.jobs:
-                _tell(job, call.error, call)
-
-
-def _tell(job: Job, outcome: Outcome | Exception, call: _Call | None = None) -> None:
-    """Give who waits for *job* its outcome, unless they are gone."""
-    waiter = job.payload.waiter
-    if waiter is None or waiter.done():
-        return
-    if isinstance(outcome, Exception):
-        waiter.set_exception(outcome)
-    elif call is not None:
-        rows = call.batch.rows
-        waiter.set_result(Answer(call.answerer, outcome, call.started, call.ended, rows))
+                tell(job, call.error, call)

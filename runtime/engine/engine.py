@@ -14,12 +14,13 @@ from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime.engine.answerers import Served
 from scanflow_serve.runtime.engine.black_box import BlackBox, Crashes
 from scanflow_serve.runtime.engine.control import Control
-from scanflow_serve.runtime.engine.dispatch import Dispatcher, Ticket
+from scanflow_serve.runtime.engine.dispatch import Dispatcher
 from scanflow_serve.runtime.engine.fleet import Fleet
 from scanflow_serve.runtime.engine.loading import Loading
 from scanflow_serve.runtime.engine.report import Counters, counters, state_json
 from scanflow_serve.runtime.engine.residents import Open, open_session
 from scanflow_serve.runtime.engine.steering import Steering
+from scanflow_serve.runtime.engine.tickets import Ticket
 from scanflow_serve.runtime.events import Event
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.plan import Plan
