@@ -179,7 +179,7 @@ def load_and_unload(operator: Operator, load: Load) -> None:
         load.more_answers(20)
         other = FRAGILE if model == STEADY else STEADY
         status, told = operator.ask("POST", f"/v2/repository/models/{other}/unload")
-        assert (status, "must stay" in told["error"]) == (409, True)
+        assert (status, "Load another model of its run first" in told["error"]) == (409, True)
         operator.do("POST", f"/v2/repository/models/{model}/load")
         load.more_answers(20)
     operator.settled()
