@@ -15,7 +15,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 class Digits(MLModel):
     async def load(self) -> bool:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = int(os.environ.get("THREADS", "1"))
         self.session = onnxruntime.InferenceSession(os.environ["MODEL"], options)
         return True
 
