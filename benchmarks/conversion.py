@@ -13,14 +13,14 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zoo
-from conversion_tables import PLAIN, Row, Setting, settings, table
+from conversion_tables import PLAIN, Row, Setting, settings, summary, table
 from converted import INPUT, Source, Variant, variants, write
 from page import machine, update
 from subjects import SUBJECTS, Array, Subject
@@ -38,6 +38,7 @@ from scanflow_serve.runtime.tensors import Tensors
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build/bench/conversion"
 MB = 2**20
+SHORT = "put the short table into FILE, and the whole into benchmarks/README.md"
 
 Run = Callable[[Array], object]
 Load = Callable[[int], Run]  # threads -> a loaded model
@@ -189,10 +190,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def report(rows: Sequence[Row], host: HostProfile) -> str:
-    """Return the tables, and where they come from."""
-    lines = [*table(rows, thread_count(host)), "", f"{machine()}; {time.strftime('%Y-%m-%d')}."]
-    return "\n".join(lines)
+def report(lines: Iterable[str]) -> str:
+    """Return the lines of tables, and where they come from."""
+    return "\n".join([*lines, "", f"{machine()}; {time.strftime('%Y-%m-%d')}."])
 
 
 def main() -> None:
@@ -200,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60, help="of measuring, all models")
     parser.add_argument("--only", default=",".join(SUBJECTS), help=f"of {','.join(SUBJECTS)}")
-    parser.add_argument("--update", type=Path, metavar="FILE", help="put the tables into FILE")
+    parser.add_argument("--update", type=Path, metavar="FILE", help=SHORT)
     options = parser.parse_args()
     keys = options.only.split(",")
     if unknown := [key for key in keys if key not in SUBJECTS]:
@@ -213,10 +213,11 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     result = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "rows": [*map(asdict, rows)]}
     (folder / "conversion.json").write_text(json.dumps(result, indent=2) + "\n")
-    text = report(rows, host)
+    text = report(table(rows, thread_count(host)))
     print(text)
     if options.update:
-        update(options.update, "conversion", text)
+        update(options.update, "conversion", report(summary(rows, thread_count(host))))
+        update(ROOT / "benchmarks/README.md", "conversion", text)
 
 
 if __name__ == "__main__":

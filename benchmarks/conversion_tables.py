@@ -141,8 +141,8 @@ def _points_lost(rows: Sequence[Row]) -> Iterator[float]:
         yield 100 * min(before - accuracy for accuracy in found if accuracy is not None)
 
 
-def table(rows: Sequence[Row], cores: int) -> Iterator[str]:
-    """Return the tables in Markdown, line by line."""
+def table(rows: Sequence[Row], cores: int, judged: Iterable[Aim] | None = None) -> Iterator[str]:
+    """Return the tables in Markdown, line by line; *judged* are the aims, by default of *rows*."""
     measured = settings(cores)
     head = [
         "model",
@@ -161,7 +161,17 @@ def table(rows: Sequence[Row], cores: int) -> Iterator[str]:
         yield _line(row, original(rows, row.model), measured)
     yield from _refusals(rows)
     yield ""
-    yield from aim_lines(aims(rows))
+    yield from aim_lines(aims(rows) if judged is None else judged)
+
+
+def summary(rows: Sequence[Row], cores: int) -> Iterator[str]:
+    """Return each model as it was given and its fastest variant, and the aims, in Markdown."""
+    short = []
+    for model in dict.fromkeys(row.model for row in rows):
+        mine = [row for row in rows if row.model == model]
+        served = [row for row in mine if row.served]
+        short += [original(mine, model), *sorted(served, key=lambda row: row.best_ms(1))[:1]]
+    yield from table(short, cores, aims(rows))
 
 
 def _refusals(rows: Iterable[Row]) -> Iterator[str]:

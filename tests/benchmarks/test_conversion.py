@@ -150,6 +150,15 @@ def test_table_holds_what_was_measured_and_why_a_variant_was_refused() -> None:
     assert "batch 1: >= 1.05 x | 2.00 x | met |" in text
 
 
+def test_short_table_holds_each_model_and_the_fastest_variant_that_may_serve() -> None:
+    refused = row("a", "openvino fp16", 0.1, refusal="output must be finite")
+    text = "\n".join(conversion_tables.summary([*two_models(), refused], 2))
+    names = [line.split(" | ")[1] for line in text.splitlines() if line.startswith(("| A", "| B"))]
+    fastest = ["onnxruntime fp32", "openvino int8"]
+    assert names == ["torch eager", fastest[0], "torch eager", fastest[1]]
+    assert "batch 1: >= 1.05 x | 2.00 x | met |" in text  # of all rows, not of the short table's
+
+
 def test_settings_are_one_thread_and_all() -> None:
     assert conversion_tables.settings(4) == (Setting(1, 1), Setting(1, 4), Setting(32, 4))
 
