@@ -87,16 +87,16 @@ def judged(source: Source, variant: Variant, threads: int) -> tuple[Row, Load | 
     backend = registry.backend(goal.backend)
 
     def load(threads: int) -> Run:
-        session = backend.open(artifact, precision=goal.opened, device="CPU", threads=threads)
+        session = backend.open(artifact, precision=goal.precision, device="CPU", threads=threads)
         return lambda inputs: session.run({INPUT: inputs})
 
     try:
-        session = backend.open(artifact, precision=goal.opened, device="CPU", threads=threads)
+        session = backend.open(artifact, precision=goal.precision, device="CPU", threads=threads)
         outputs = in_portions(session.run, {INPUT: source.data.judged.inputs})
     except (ArtifactError, BackendError) as error:
         return replace(row, refusal=str(error)), None
     session.close()
-    return _compared(row, source, outputs, goal.judged), load
+    return _compared(row, source, outputs, goal.precision), load
 
 
 def measured(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,25 +40,18 @@ class Goal:
     precision: str
     form: Form
 
-    @property
-    def opened(self) -> str:
-        """Return the precision that a session is opened with."""
-        return "fp32" if self.precision == "w8" else self.precision
-
-    @property
-    def judged(self) -> str:
-        """Return the precision whose tolerances hold."""
-        return "int8" if self.precision == "w8" else self.precision
-
 
 _IR = Form("openvino", "fp32")
 GOALS = (
     Goal("onnxruntime", "fp32", Form("onnx", "fp32", clean=True)),
     Goal("onnxruntime", "fp16", Form("onnx", "fp16", clean=True)),
+    Goal("onnxruntime", "w16", Form("onnx", "w16")),
+    Goal("onnxruntime", "w8", Form("onnx", "w8")),
     Goal("onnxruntime", "int8", Form("onnx", "int8")),
     Goal("openvino", "fp32", _IR),
     Goal("openvino", "bf16", _IR),
     Goal("openvino", "fp16", _IR),
+    Goal("openvino", "w16", Form("openvino", "w16")),
     Goal("openvino", "w8", Form("openvino", "w8")),
     Goal("openvino", "int8", Form("openvino", "int8")),
 )
@@ -147,7 +140,8 @@ def _convert(
     context = Context(rows, features, Options(samples=CALIBRATED))
     try:
         path = runner.convert(steps, source.exported, folder, context)
-        return file_artifact(source.subject.key, path, folder)
+        made = file_artifact(source.subject.key, path, folder)
+        return replace(made, precision=form.precision)  # which a file of fewer bits does not say
     except ScanflowError as error:
         return Refusal("unsupported", str(error).replace(f"{root}/", ""))
 

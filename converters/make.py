@@ -17,32 +17,30 @@ from scanflow_serve.converters import routes, runner
 from scanflow_serve.converters.conversion import Context, Options
 from scanflow_serve.converters.origins.kinds import find_origin
 from scanflow_serve.converters.origins.origin import Origin
+from scanflow_serve.converters.ready import ReadyArtifacts, Wanted
 from scanflow_serve.converters.routes import Form, Step, installed_tools
 from scanflow_serve.converters.sources import SUFFIXES, file_artifact, ingest
 from scanflow_serve.converters.trial import Trial, answers, fitted
+from scanflow_serve.converters.weights import effective, shares
 from scanflow_serve.policies import schema
 from scanflow_serve.policies.errors import ArtifactError, MissingExtraError, ScanflowError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime import validation
 from scanflow_serve.runtime.artifacts import Artifact, Format, Manifest, file_digest
 from scanflow_serve.runtime.backends import registry
+from scanflow_serve.runtime.backends.registry import devices
 from scanflow_serve.runtime.candidates import Stored, conversions
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Refusal
 from scanflow_serve.runtime.store import ArtifactStore, artifact_key, shared_store
 from scanflow_serve.runtime.stored import Made, Refused
-from scanflow_serve.runtime.supply import Supply
+from scanflow_serve.runtime.supply import Supply, class_names
 from scanflow_serve.runtime.tensors import Tensors
 
 Progress = Callable[[int, int, str], None]  # done, of, what comes next
 # What a backend runs in a precision that it does not cast to.
 FORMATS: Mapping[str, Format] = {"onnxruntime": "onnx", "openvino": "openvino"}
 EXPORT = "export"
-ELSEWHERE = (
-    "Or, where it is installed, run: scanflow-serve convert POLICY --for HOST.json (HOST.json is "
-    "what 'scanflow-serve profile --json' writes here) and scanflow-serve artifacts publish KEY "
-    "--to models:/NAME; then here: scanflow-serve artifacts fetch models:/NAME/VERSION."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,11 @@ class Maker:
     )
     progress: Progress | None = None
     limits: runner.Limits = field(default_factory=runner.Limits)
+    _ready: ReadyArtifacts = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look for what others made in the same store."""
+        self._ready = ReadyArtifacts(self.store, lambda what: self._tell(0, 1, what))
 
     def __call__(self, name: str, model: schema.Model, policy_file: PolicyFile, /) -> Supply:
         """Return the artifacts of model *name*, and why others can't be had.
@@ -91,9 +94,10 @@ class Maker:
         subject = self._subject(name, model, policy_file)
         source = subject.artifact
         stored = Stored(source.format, source.precision)
-        wanted = conversions(name, policy_file.policy, self.installed, stored)
+        wanted = conversions(name, policy_file.policy, self.host, self.installed, stored)
         artifacts, refused = [source], {}
-        trial = Trial(name, policy_file, source.signature, subject.ask)
+        labels = class_names(model, [source])
+        trial = Trial(name, policy_file, source.signature, subject.ask, labels)
         for number, (backend, precision) in enumerate(wanted):
             self._tell(number, len(wanted), f"{name}: {precision} for {backend}")
             try:
@@ -113,7 +117,7 @@ class Maker:
             return _Subject(
                 name, model, policy_file, artifact, digest, lambda rows: answers(artifact, rows)
             )
-        origin = origin_of(name, model, policy_file)
+        origin = origin_of(name, model, policy_file, memory_mb=self.limits.memory_mb)
         digest = origin.digest()
         artifact = self._own_form(name, model, policy_file, origin, digest)
 
@@ -142,9 +146,11 @@ class Maker:
         try:
             tools = {**origin.tools(), **routes.versions(())}
         except MissingExtraError as error:
-            if (ready := self._ready(digest, name, None, "fp32")) is not None:
-                return ready
-            raise ArtifactError(f"{error} {ELSEWHERE}") from None
+            wanted = Wanted(name, digest, "fp32", lineage)
+            ready = self._ready.find(wanted, policy_file, str(error))
+            if isinstance(ready, Refusal):
+                raise ArtifactError(ready.reason) from None
+            return ready
         given = {"inputs": model.model_dump(mode="json", include={"inputs"})["inputs"]}
         options = {**given, **_judged_by(model, policy_file)}
         key = artifact_key(digest, [EXPORT], options, tools)
@@ -152,9 +158,9 @@ class Maker:
         def make(folder: Path) -> Made | Refused:
             self._tell(0, 1, f"{name}: {origin.kind} to ONNX")
             start = time.monotonic()
-            path = origin.export(folder).path
+            exported = origin.export(folder)
             seconds = time.monotonic() - start
-            artifact = file_artifact(name, path, folder, source=model.source)
+            artifact = file_artifact(name, exported.path, folder, source=model.source)
             manifest = Manifest(
                 source=model.source,
                 source_digest=digest,
@@ -163,8 +169,11 @@ class Maker:
                 options=options,
                 durations_s={EXPORT: seconds},
                 lineage=lineage,
+                weights=shares(artifact),
+                labels=_telling(exported.labels),
             )
-            trial = Trial(name, policy_file, artifact.signature, origin.reference)
+            labels = class_names(model, [replace(artifact, manifest=manifest)])
+            trial = Trial(name, policy_file, artifact.signature, origin.reference, labels)
             return _verified(artifact, manifest, trial)
 
         outcome = self.store.publish(key, make)
@@ -187,13 +196,14 @@ class Maker:
             goal,
             installed=installed_tools(),
             data=rows is not None,
-            features=features,
+            features=features | {d.name for d in devices(backend, self.host.accelerators).values()},
         )
         if isinstance(steps, Refusal):
             if steps.code != "not_installed":
                 return steps
-            ready = self._ready(subject.digest, name, goal.format, precision)
-            return ready or Refusal(steps.code, f"{steps.reason} {ELSEWHERE}")
+            lineage = source.manifest.lineage
+            wanted = Wanted(name, subject.digest, precision, lineage, goal.format)
+            return self._ready.find(wanted, policy_file, steps.reason)
         context = Context(rows=rows, features=features)
         options = _told(steps, context, policy_file) | _judged_by(subject.model, policy_file)
         own = source.manifest
@@ -208,37 +218,23 @@ class Maker:
             )
             seconds = time.monotonic() - start
             artifact = file_artifact(name, path, folder, source=subject.model.source)
+            weights = shares(artifact)
             manifest = Manifest(
                 source=subject.model.source,
                 source_digest=subject.digest,
                 route=route,
                 tools=tools,
                 options=options,
-                effective={backend: precision},
+                effective={backend: effective(precision, weights)},
                 durations_s={**own.durations_s, "convert": seconds},
                 lineage=own.lineage,
+                weights=weights,
+                labels=own.labels,
             )
             return _verified(replace(artifact, precision=precision), manifest, trial)
 
         outcome = self.store.publish(key, make)
         return outcome.refusal if isinstance(outcome, Refused) else replace(outcome, model=name)
-
-    def _ready(
-        self, digest: str, name: str, form: Format | None, precision: str
-    ) -> Artifact | None:
-        """Return the newest artifact of the source that was made elsewhere, or by other tools."""
-        entries = sorted(self.store.list(), key=lambda entry: entry.used_at, reverse=True)
-        for entry in entries:
-            artifact = entry.artifact
-            if (
-                artifact is not None
-                and artifact.manifest.source_digest == digest
-                and form in (artifact.format, None)
-                and artifact.precision == precision
-                and (found := self.store.find(entry.key)) is not None
-            ):
-                return replace(found, model=name)
-        return None
 
     def _tell(self, done: int, total: int, what: str) -> None:
         if self.progress is not None:
@@ -261,6 +257,12 @@ def _verified(artifact: Artifact, manifest: Manifest, trial: Trial) -> Made | Re
     return Made(*form, (artifact.path, *artifact.data), artifact.signature, manifest)
 
 
+def _telling(labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return *labels*, None where they only count from 0: an index says as much."""
+    counted = labels is not None and labels == tuple(map(str, range(len(labels))))
+    return None if counted else labels
+
+
 def _calibration_rows(policy_file: PolicyFile, source: Artifact) -> Tensors | None:
     data = policy_file.policy.calibration
     if data is None:
@@ -268,8 +270,13 @@ def _calibration_rows(policy_file: PolicyFile, source: Artifact) -> Tensors | No
     return fitted(source.signature, validation.load_rows(data, policy_file))
 
 
-def origin_of(name: str, model: schema.Model, policy_file: PolicyFile) -> Origin:
+def origin_of(
+    name: str, model: schema.Model, policy_file: PolicyFile, *, memory_mb: float | None = None
+) -> Origin:
     """Return where model *name* comes from; data of the policy tell shapes that nothing else does.
+
+    Args:
+        memory_mb: What loading it may take; default: what this host grants.
 
     Raises:
         ScanflowError: There is no such model, or what fetches it is not installed.
@@ -277,7 +284,7 @@ def origin_of(name: str, model: schema.Model, policy_file: PolicyFile) -> Origin
     policy = policy_file.policy
     data = policy.calibration or policy.validation
     sample = validation.load_rows(data, policy_file).inputs if data is not None else None
-    return find_origin(name, model, policy_file, sample=sample)
+    return find_origin(name, model, policy_file, sample=sample, memory_mb=memory_mb)
 
 
 def _told(steps: tuple[Step, ...], context: Context, policy_file: PolicyFile) -> dict[str, Any]:

@@ -21,18 +21,19 @@ from scanflow_serve.policies.errors import ArtifactError
 
 Field: TypeAlias = tuple[int, "int | memoryview"]  # field number, varint or bytes
 
-# TensorProto.DataType -> name, for the floats that weights are stored in.
+# TensorProto.DataType -> name, for what weights are stored in; other integers are indices.
 FLOATS = {1: "fp32", 11: "fp32", 10: "fp16", 16: "bf16"}
+INTEGERS = {2: "int8", 3: "int8", 21: "int4", 22: "int4"}
 EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL
 QUANTISED = (
     "QLinear",
     "QuantizeLinear",
-    "DequantizeLinear",
     "DynamicQuantizeLinear",
+    "DynamicQuantizeLSTM",
     "ConvInteger",
     "MatMulInteger",
-    "MatMulNBits",
 )
+WEIGHTS_ONLY = ("DequantizeLinear", "MatMulNBits")
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class Structure:
 
     Attributes:
         operators: Operator types, domain before a dot where it is not ONNX's own.
-        elements: Stored float weights by precision: how many numbers.
+        elements: Stored weights by what they are stored in: how many numbers.
         external: Locations of external data, relative to the model's folder.
     """
 
@@ -52,10 +53,16 @@ class Structure:
 
     @property
     def precision(self) -> str:
-        """Return int8 if an operator is a quantised one, else what most weights are stored in."""
-        if any(name.split(".")[-1].startswith(QUANTISED) for name in self.operators):
-            return "int8"
-        return self.elements.most_common(1)[0][0] if self.elements else "fp32"
+        """Return the precision that the operators compute in; w8 where only weights are integers.
+
+        Of floats, the one that most weights are stored in.
+        """
+        names = [name.split(".")[-1] for name in self.operators]
+        for prefixes, precision in ((QUANTISED, "int8"), (WEIGHTS_ONLY, "w8")):
+            if any(name.startswith(prefixes) for name in names):
+                return precision
+        floats = {kind: self.elements[kind] for kind in sorted(set(FLOATS.values()))}
+        return max(floats, key=lambda kind: floats[kind]) if any(floats.values()) else "fp32"
 
 
 def read_structure(path: Path) -> Structure:
@@ -153,8 +160,8 @@ def _read_tensor(data: memoryview, found: Structure) -> None:
             entries[_text(entry.get(1, 0))] = _text(entry.get(2, 0))
         elif number == 14 and isinstance(value, int):
             location = value
-    if dtype in FLOATS:
-        found.elements[FLOATS[dtype]] += math.prod(dims)
+    if dtype in FLOATS or dtype in INTEGERS:
+        found.elements[(FLOATS | INTEGERS)[dtype]] += math.prod(dims)
     if location == EXTERNAL:
         found.external.add(entries.get("location", ""))
 

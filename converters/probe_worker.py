@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scanflow_serve.converters.origins.in_child import RESULT, read_tensors, write_tensors
+from scanflow_serve.converters.origins.in_child import (
+    RESULT,
+    begin,
+    read_tensors,
+    write_tensors,
+)
 from scanflow_serve.converters.probe import INPUTS, OUTPUTS
 from scanflow_serve.converters.sources import model_files
 from scanflow_serve.converters.verification import TOLERANCES, verify
@@ -21,7 +26,6 @@ from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.calibration import rows
-from scanflow_serve.runtime.process import die_with_parent
 from scanflow_serve.runtime.tensors import Signature, Tensors
 
 ROWS = 32
@@ -29,10 +33,17 @@ PROBE_BYTES = 4 * 2**20  # of generated rows at most: they travel with every art
 READ_BYTES = 64 * 2**20  # of somebody else's rows or answers at most
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A backend that loaded the artifact, and the precision that it executes."""
+
+    backend: str
+    precision: str
+
+
 def main() -> None:
     """Do the job on stdin; leave the outcome as ``result.json`` in its folder."""
-    die_with_parent()
-    job = json.load(sys.stdin)
+    job = begin()
     artifact = Artifact.from_json(job["artifact"])
     probe = Path(job["probe"]) if job["probe"] else None
     result: dict[str, Any] = {}
@@ -49,27 +60,28 @@ def main() -> None:
 
 def _record(artifact: Artifact, backends: Iterable[str], folder: Path) -> None:
     inputs = _generated(artifact.signature)
-    faults: list[str] = []
-    for name in backends:
-        try:
-            session = _open(artifact, name)
-        except BackendError as error:
-            faults.append(str(error))
-            continue
-        outputs = session.run(inputs)
-        _hold_to_signature(name, artifact.signature, outputs, len(next(iter(inputs.values()))))
-        write_tensors(folder / INPUTS, inputs)
-        write_tensors(folder / OUTPUTS, outputs)
-        return
-    raise ArtifactError(" ".join(faults))
+    _, outputs = next(_answers(artifact, backends, inputs))
+    write_tensors(folder / INPUTS, inputs)
+    write_tensors(folder / OUTPUTS, outputs)
 
 
 def _hold(artifact: Artifact, backends: Iterable[str], folder: Path | None) -> None:
-    """One backend may lack an operator if another has it; none may answer wrongly."""
     inputs = _read(folder / INPUTS) if folder else _generated(artifact.signature)
     recorded = _read(folder / OUTPUTS) if folder else None
+    for opened, outputs in _answers(artifact, backends, inputs):
+        if recorded is not None:
+            _compare(opened, recorded, outputs)
+
+
+def _answers(
+    artifact: Artifact, backends: Iterable[str], inputs: Tensors
+) -> Iterator[tuple[_Opened, Tensors]]:
+    """Yield the backends that load the artifact, one or more, each with what it answers.
+
+    One may lack an operator if another has it; none may answer otherwise than the signature says.
+    """
     faults: list[str] = []
-    held = 0
+    held = False
     for name in backends:
         try:
             session = _open(artifact, name)
@@ -78,10 +90,9 @@ def _hold(artifact: Artifact, backends: Iterable[str], folder: Path | None) -> N
             continue
         outputs = session.run(inputs)
         _hold_to_signature(name, artifact.signature, outputs, len(next(iter(inputs.values()))))
-        if recorded is not None:
-            _compare(name, session, recorded, outputs)
+        held = True
+        yield _Opened(name, session.precision), outputs
         session.close()
-        held += 1
     if not held:
         raise ArtifactError(" ".join(faults))
 
@@ -153,11 +164,13 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(shape) == len(wanted) and all(same)
 
 
-def _compare(name: str, session: Session, recorded: Tensors, outputs: Tensors) -> None:
-    precision = session.precision if session.precision in TOLERANCES else "int8"
+def _compare(opened: _Opened, recorded: Tensors, outputs: Tensors) -> None:
+    precision = opened.precision if opened.precision in TOLERANCES else "int8"
     refusal = verify(recorded, outputs, precision=precision).refusal
     if refusal is not None:
-        raise ArtifactError(f"on {name}, against what it answered where made: {refusal.reason}")
+        raise ArtifactError(
+            f"on {opened.backend}, against what it answered where made: {refusal.reason}"
+        )
 
 
 if __name__ == "__main__":

@@ -136,6 +136,7 @@ def fetch(
     tracking_uri: str,
     store: ArtifactStore,
     check: Check = probe.hold,
+    given: str = "",
 ) -> list[Artifact]:
     """Return the converted models of *source* that *host* can load, all of them in *store*.
 
@@ -147,6 +148,7 @@ def fetch(
             last one that is no converted model): a converted model, or what some were made from.
         host: Another host than this one; it may have every backend that can be installed there.
         check: Called once for each that is new in *store*, after its digests were compared.
+        given: What `convert` is to be told where there is nothing to fetch; default: the version.
 
     Raises:
         ArtifactError: There is none, or the server refuses or does not answer; the text says what
@@ -170,7 +172,9 @@ def fetch(
         return kept
     able = [offer for offer in offers if offer.format in formats]
     if not able:
-        raise ArtifactError(_nothing(address, tracking_uri, offers, formats))
+        form = f"format {' or '.join(sorted(formats)) or 'none'}"
+        got = ", ".join(map(str, offers))
+        raise ArtifactError(remedy(address, tracking_uri, form, got, given))
     found = {offer.key: store.find(offer.key) for offer in able}
     missing = [offer for offer in able if found[offer.key] is None]
     faults: list[str] = []
@@ -279,15 +283,21 @@ def _adopt(offer: Offer, folder: Path, store: ArtifactStore, check: Check) -> Ar
     return store.adopt(folder / "artifact", hold)
 
 
-def _nothing(address: str, uri: str, offers: Sequence[Offer], formats: Collection[str]) -> str:
-    listed = ", ".join(map(str, offers)) or "none"
+def remedy(address: str, uri: str, wanted: str, got: str, given: str = "") -> str:
+    """Return that a converted model of *address* is missing, and what to run where.
+
+    Args:
+        wanted: What it must be.
+        given: What `convert` is to be told; default: the address.
+    """
     name = address.removeprefix("models:/").partition("/")[0]
     return (
-        f"{address}: a converted model of format {' or '.join(sorted(formats)) or 'none'} must be "
-        f"in the registry for the host, got {listed}. On the host, run:\n"
+        f"{address}: a converted model of {wanted} must be in the registry for the host, got "
+        f"{got or 'none'}. On the host, run:\n"
         "  scanflow-serve profile --json > host.json\n"
         "On a machine with scanflow-serve[convert,track], run:\n"
         f"  export MLFLOW_TRACKING_URI={mlmodel.public(uri)}\n"
-        f"  scanflow-serve convert {address} --for host.json\n"
+        f"  scanflow-serve convert {given or address} --for host.json\n"
         f"  scanflow-serve artifacts publish KEY --to models:/{name}"
+        "  # for each KEY of: scanflow-serve artifacts list"
     )

@@ -6,33 +6,31 @@ mlflow stays out of the process that serves: it takes 2 s and 100 MB to import.
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scanflow_serve.converters.mlmodel import public
-from scanflow_serve.converters.origins.in_child import RESULT
-from scanflow_serve.converters.origins.mlflow_worker import PATIENCE
-from scanflow_serve.runtime.process import die_with_parent
+from scanflow_serve.converters.origins.in_child import RESULT, begin
+from scanflow_serve.converters.origins.mlflow_client import (
+    KEY,
+    be_impatient,
+    cure,
+    resolve,
+    usable,
+)
 
 EXPERIMENT = "scanflow-serve"
-KEY, SOURCE = "scanflow.key", "scanflow.source_version"
+SOURCE = "scanflow.source_version"
 _KEY = re.compile(r"[0-9a-f]{64}")
-_AUTH = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
-_NETWORK = "Start the server, or name it in --tracking-uri or MLFLOW_TRACKING_URI."
-_MISSING = "Look up its name, versions and aliases in MLflow."
 
 
 def main() -> None:
     """Do the job on stdin; leave the outcome as ``result.json`` in its folder."""
-    die_with_parent()
-    job = json.load(sys.stdin)
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
+    job = begin()
+    be_impatient()
     action = {"publish": _publish, "find": _find, "download": _download}[job["action"]]
     from mlflow.exceptions import MlflowException
 
@@ -53,7 +51,7 @@ def _publish(job: Mapping[str, Any]) -> dict[str, Any]:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     key = job["tags"][KEY]
-    found = next((v for v in _versions(client, name) if v.tags.get(KEY) == key), None)
+    found = next((v for v in usable(client, name) if v.tags.get(KEY) == key), None)
     version = found or _create(client, job)
     if job["alias"]:
         client.set_registered_model_alias(name, job["alias"], version.version)
@@ -111,41 +109,13 @@ def _experiment(client: Any) -> str:
 def _find(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the version that an address stands for, and the converted models of it."""
     client = _client(job)
-    version = _resolve(client, job["address"])
+    version = resolve(client, job["address"])
     address = f"models:/{version.name}/{version.version}"
     if KEY in version.tags:
         offered = [version]
     else:
-        offered = [v for v in _versions(client, version.name) if v.tags.get(SOURCE) == address]
+        offered = [v for v in usable(client, version.name) if v.tags.get(SOURCE) == address]
     return {"address": address, "offers": [_offer(v) for v in offered if _is_whole(v)]}
-
-
-def _resolve(client: Any, address: str) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    rest = address.removeprefix("models:/")
-    if "@" in rest:
-        name, _, alias = rest.partition("@")
-        return client.get_model_version_by_alias(name, alias)
-    name, _, number = rest.partition("/")
-    if number != "latest":
-        return client.get_model_version(name, number)
-    sources = [v for v in _versions(client, name) if KEY not in v.tags]
-    if not sources:
-        raise MlflowException(f"Registered model {name} has no version that is a source")
-    return max(sources, key=lambda v: int(v.version))
-
-
-def _versions(client: Any, name: str) -> Iterator[Any]:
-    """Give the usable versions of registered model *name*, oldest first."""
-    token, found = None, []
-    quoted = name.replace("'", "''")
-    while True:
-        page = client.search_model_versions(f"name = '{quoted}'", page_token=token)
-        found += [v for v in page if v.status == "READY"]
-        token = page.token
-        if not token:
-            return iter(sorted(found, key=lambda v: int(v.version)))
 
 
 def _is_whole(version: Any) -> bool:
@@ -192,17 +162,7 @@ def _sentence(job: Mapping[str, Any], error: Exception) -> str:
     text = public(" ".join(str(error).split()).rstrip("."))
     verb = "take" if job["action"] == "publish" else "have"
     rule = f"the MLflow server {public(job['uri'])} must {verb} {job['address']}"
-    return f"{rule}, got: {text}. {_cure(error, text)}".rstrip()
-
-
-def _cure(error: Exception, text: str) -> str:
-    if re.search(r"\b(401|403)\b", text):
-        return _AUTH
-    if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or "not found" in text:
-        return _MISSING
-    if isinstance(error, ImportError):
-        return "Install it here: the server's artifacts are kept where it is needed."
-    return _NETWORK if re.search(r"[Mm]ax retries|[Cc]onnection|[Tt]imed? ?out", text) else ""
+    return f"{rule}, got: {text}. {cure(error, named='--tracking-uri')}".rstrip()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ class Form:
 
     Attributes:
         precision: Of the stored weights and graph: fp32, fp16, bf16, int8 (weights and
-            activations), or w8 (weights only, computed in floats).
+            activations); w16 or w8: only the weights are stored in fp16 or int8, and computed in
+            fp32.
         clean: Constants are folded, shapes are inferred, and nothing but the model is left.
     """
 
@@ -56,7 +57,8 @@ class Step:
         function: ``module:function``, which is called as `conversion.Convert`.
         tools: Import names of the libraries that it uses.
         data: It needs calibration rows.
-        features: It is of use only where the processor has one of these; empty: anywhere.
+        features: It is of use only where the processor has one of these, or the host one of
+            these devices; empty: anywhere.
         extra: The extra of scanflow-serve that installs `tools`.
     """
 
@@ -73,42 +75,47 @@ class Step:
 _STEPS = "scanflow_serve.converters.steps"
 _RAW, _CLEAN = Form("onnx", "fp32"), Form("onnx", "fp32", clean=True)
 _RAW16, _CLEAN16 = Form("onnx", "fp16"), Form("onnx", "fp16", clean=True)
-_IR, _IR16 = Form("openvino", "fp32"), Form("openvino", "fp16")
-_ONNX8, _IR8, _IRW8 = Form("onnx", "int8"), Form("openvino", "int8"), Form("openvino", "w8")
+_ONNX8, _ONNXW8, _ONNXW16 = Form("onnx", "int8"), Form("onnx", "w8"), Form("onnx", "w16")
+_IR, _IR8 = Form("openvino", "fp32"), Form("openvino", "int8")
+_IRW8, _IRW16 = Form("openvino", "w8"), Form("openvino", "w16")
 _READER = ("onnx", "openvino")
 
 _CLEANER = (f"{_STEPS}.cleaning:clean", ("onnx", "onnxslim"))
 _PTQ = (f"{_STEPS}.openvino_int8:quantize", (*_READER, "nncf"))
 _COMPRESSION = (f"{_STEPS}.openvino_int8:compress_weights", (*_READER, "nncf"))
 _HALF = (f"{_STEPS}.openvino_ir:convert_half", _READER)
+_WEIGHTS = f"{_STEPS}.onnx_weights"
 _STATIC = (f"{_STEPS}.onnx_int8:quantize_static", ("onnx", "onnxruntime"))
 _DYNAMIC = (f"{_STEPS}.onnx_int8:quantize_dynamic", ("onnx", "onnxruntime"))
 
 # Of several ways of the same length, the one whose step stands first is taken: static
 # quantisation before dynamic. There is no way from ONNX int8 to IR: OpenVINO loads the file, and
-# quantises better from fp32.
+# quantises better from fp32. There is no IR in fp16 either: OpenVINO computes in it whatever the
+# file holds.
 STEPS: tuple[Step, ...] = (
     Step("clean", _RAW, _CLEAN, *_CLEANER),
     Step("clean-fp16", _RAW16, _CLEAN16, *_CLEANER),
     Step("openvino", _RAW, _IR, f"{_STEPS}.openvino_ir:convert", _READER),
-    Step("openvino-stored-fp16", _RAW16, _IR16, f"{_STEPS}.openvino_ir:convert", _READER),
-    Step("openvino-fp16", _RAW, _IR16, *_HALF),
-    Step("openvino-fp32-fp16", _IR, _IR16, *_HALF),
+    Step("openvino-fp16-w16", _RAW16, _IRW16, f"{_STEPS}.openvino_ir:convert", _READER),
+    Step("openvino-w16", _RAW, _IRW16, *_HALF),
+    Step("openvino-fp32-w16", _IR, _IRW16, *_HALF),
     Step("openvino-int8", _RAW, _IR8, *_PTQ, data=True),
     Step("openvino-fp32-int8", _IR, _IR8, *_PTQ, data=True),
     Step("openvino-w8", _RAW, _IRW8, *_COMPRESSION),
     Step("openvino-fp32-w8", _IR, _IRW8, *_COMPRESSION),
-    # Other processors lack arithmetic in fp16: ONNX Runtime casts to fp32 and back at each node.
+    # On other processors ONNX Runtime casts to fp32 and back at each node.
     Step(
         "onnx-fp16",
         _CLEAN,
         _CLEAN16,
         f"{_STEPS}.onnx_fp16:convert",
         ("onnx", "onnxruntime"),
-        features=("asimdhp", "fphp", "avx512_fp16"),
+        features=("asimdhp", "fphp", "CUDA", "ROCM"),
     ),
     Step("onnx-int8-static", _CLEAN, _ONNX8, *_STATIC, data=True),
     Step("onnx-int8-dynamic", _CLEAN, _ONNX8, *_DYNAMIC),
+    Step("onnx-w8", _CLEAN, _ONNXW8, f"{_WEIGHTS}:store_int8", ("onnx",)),
+    Step("onnx-w16", _CLEAN, _ONNXW16, f"{_WEIGHTS}:store_half", ("onnx",)),
 )
 
 
@@ -137,7 +144,8 @@ def route(
     Args:
         installed: `installed_tools` of the machine that converts.
         data: There are calibration rows.
-        features: ISA features of the processor that is to run the result, as in `Cpu.features`.
+        features: ISA features of the processor that is to run the result, as in `Cpu.features`,
+            and the host's devices, as variants have them.
 
     Returns:
         The steps, or why there is no way: the one thing that is missing, where it is one thing.

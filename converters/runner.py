@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from scanflow_serve.converters.conversion import Context
+from scanflow_serve.converters.memory import allowance_mb, exhausted, is_exhausted
 from scanflow_serve.converters.routes import Step
 from scanflow_serve.policies.errors import ArtifactError
 from scanflow_serve.runtime.process import Ending, run_module
 from scanflow_serve.runtime.tensors import Tensors
 
 WORKER = "scanflow_serve.converters.worker"
-# How allocators that do not raise MemoryError put it.
-_OUT_OF_MEMORY = re.compile(
-    r"bad[_ ]alloc|bad allocation|(can.?t|cannot|could not|unable to|failed to) allocate", re.I
-)
 
 Progress = Callable[[int, int, str], None]
 
@@ -34,10 +30,11 @@ class Limits:
     Attributes:
         timeout_s: Wall clock.
         memory_mb: Memory of its own, in MiB, weights and libraries (0.4 GB for NNCF) included.
+            Default: what this host grants, less a reserve.
     """
 
     timeout_s: float = 900.0
-    memory_mb: float = 4096.0
+    memory_mb: float = field(default_factory=allowance_mb)
 
 
 def convert(
@@ -113,23 +110,16 @@ def _run(step: Step, source: Path, folder: Path, job: _Job) -> Path:
         raise _failure(step, job.source, ending, job.limits) from None
     if "path" in told:
         return Path(told["path"])
-    if "memory" in told or _OUT_OF_MEMORY.search(told["error"]):
-        raise _exhausted(step, job.source, job.limits)
+    if "memory" in told or is_exhausted(told["error"]):
+        raise exhausted(f"{job.source}: step {step.name!r}", job.limits.memory_mb)
     # A person knows the file that they gave, not the one that an earlier step has made of it.
     raise ArtifactError(told["error"].replace(str(source.resolve()), str(job.source)))
 
 
 def _failure(step: Step, source: Path, ending: Ending, limits: Limits) -> ArtifactError:
-    if _OUT_OF_MEMORY.search(ending.last_line) or "MemoryError" in ending.last_line:
-        return _exhausted(step, source, limits)
+    if is_exhausted(ending.last_line):
+        return exhausted(f"{source}: step {step.name!r}", limits.memory_mb)
     return ArtifactError(f"{source}: step {step.name!r} {ending}.")
-
-
-def _exhausted(step: Step, source: Path, limits: Limits) -> ArtifactError:
-    return ArtifactError(
-        f"{source}: step {step.name!r} must stay within {limits.memory_mb:g} MB of memory, "
-        "but asked for more. Convert on a larger machine, and copy the artifact."
-    )
 
 
 def _write_rows(folder: Path, rows: Tensors | None) -> Path | None:

@@ -5,7 +5,7 @@ Native code reads the file for the first time here, so it runs in a child proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,14 @@ class Trial:
 
     Attributes:
         ask: Returns what the source answers; called once.
+        labels: Class names in output order, where they are known.
     """
 
     name: str
     policy_file: PolicyFile
     signature: Signature
     ask: Callable[[Tensors], Tensors]
+    labels: Sequence[str] | None = None
     _inputs: Tensors = field(init=False)
     _target: Array | None = field(init=False, default=None)
     _reference: Tensors | None = field(init=False, default=None)
@@ -111,8 +113,7 @@ class Trial:
             output = model_output(self.name, self._model, self.signature.outputs)
             if output is None:
                 return None
-            labels = self._model.labels
-            return validation.score(rules.metric, outputs[output], self._target, labels)
+            return validation.score(rules.metric, outputs[output], self._target, self.labels)
         except (CalibrationError, WorkflowError):
             return None  # told where the model is measured as it is served
 

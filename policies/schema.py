@@ -35,7 +35,7 @@ Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 BackendName: TypeAlias = Literal["onnxruntime", "openvino", "torch"]
-Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "w16", "w8"]
 DeviceName: TypeAlias = Literal["CPU", "GPU", "NPU", "CUDA", "ROCM"]
 InputDtype: TypeAlias = Literal["float32", "float64", "int64", "int32", "uint8", "bool", "str"]
 Prefer: TypeAlias = Literal["accuracy", "latency", "balanced"]
@@ -68,7 +68,9 @@ class Variants(Section):
 
     backends: list[BackendName] = Field(min_length=1, default=["onnxruntime", "openvino"])
     precisions: list[Precision] | None = Field(
-        default=None, description="Default: fp32, bf16/fp16 where the host has it, int8 with data."
+        default=None,
+        description="Default: fp32, bf16/fp16 where the host has it, int8 with data. w16, w8: only "
+        "weights are stored so.",
     )
     threads: list[Count] | None = Field(default=None, description="Default: searched.")
     devices: list[DeviceName] | None = Field(

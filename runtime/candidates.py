@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from scanflow_serve.policies.errors import MissingExtraError
 from scanflow_serve.policies.schema import Policy, Variants
-from scanflow_serve.runtime.backends.registry import BACKENDS, CPU, Device, devices
+from scanflow_serve.runtime.backends.registry import AS_STORED, BACKENDS, CPU, Device, devices
 from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.measurements import Refusal
 from scanflow_serve.runtime.variants import Candidate, Variant
@@ -22,9 +22,6 @@ NATIVE = {
     "bf16": ("amx_bf16", "avx512_bf16"),
     "fp16": ("asimdhp", "fphp"),
 }
-
-# What no backend makes of a file as it loads it.
-CONVERTED = ("int8",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +95,12 @@ def variants_of(
 
 
 def conversions(
-    name: str, policy: Policy, installed: Mapping[str, bool], stored: Stored
+    name: str, policy: Policy, host: HostProfile, installed: Mapping[str, bool], stored: Stored
 ) -> tuple[tuple[str, str], ...]:
-    """Return the (backend, precision) that model *name* is to be converted for."""
+    """Return the (backend, precision) that model *name* is to be converted for.
+
+    Those of which the backend needs a file of its own, and in which a device of *host* computes.
+    """
     wanted = policy.models[name].variants or Variants()
     precisions = wanted.precisions or _default_precisions(policy, stored)
     return tuple(
@@ -108,9 +108,14 @@ def conversions(
         for backend in wanted.backends
         if backend in BACKENDS and installed.get(backend, False)
         for precision in precisions
-        if precision in CONVERTED
+        if _needs_file(backend, precision)
         and precision != stored.precision
         and stored.format in BACKENDS[backend].formats
+        and any(
+            _computes(device, precision, host)
+            for name, device in devices(backend, host.accelerators).items()
+            if device_allowed(wanted, name)
+        )
     )
 
 
@@ -213,8 +218,8 @@ def _listing(pairs: Iterable[tuple[str, Option]]) -> Listing:
 
 
 def _default_precisions(policy: Policy, stored: Stored) -> list[str]:
-    if stored.precision == "int8":
-        return ["int8"]
+    if stored.precision in AS_STORED:
+        return [stored.precision]
     int8 = ["int8"] if policy.calibration is not None else []
     return list(dict.fromkeys([stored.precision, "fp32", "bf16", "fp16", *int8]))
 
@@ -253,18 +258,29 @@ def _refusal(variant: Variant, device: Device, host: HostProfile, stored: Stored
         return _unsupported(f"{variant.backend} computes in {able} on {variant.device}")
     if precision == stored.precision:
         return None
-    if precision in CONVERTED:
-        return _conversion(variant, stored)
-    if stored.precision == "int8" or not entry.casts:
+    made = _needs_file(variant.backend, precision)
+    if not made and (stored.precision in AS_STORED or not entry.casts):
         return _unsupported(f"{variant.backend} runs this {stored.precision} file as it is stored")
-    if variant.device != CPU:
-        return None
-    native = NATIVE.get(precision, host.cpu.features)
-    if precision in NATIVE and not set(native) & set(host.cpu.features):
+    if not _computes(device, precision, host):
+        instead = "; w16 stores weights in it, and computes in fp32" if precision == "fp16" else ""
         return _unsupported(
-            f"this processor does not compute in {precision}: it has none of {', '.join(native)}"
+            f"this processor does not compute in {precision}: it has none of "
+            f"{', '.join(NATIVE[precision])}{instead}"
         )
-    return None
+    return _conversion(variant, stored) if made else None
+
+
+def _needs_file(backend: str, precision: str) -> bool:
+    """Return whether *backend* runs *precision* from a file that was made for it."""
+    return precision in AS_STORED or (precision == "fp16" and not BACKENDS[backend].casts)
+
+
+def _computes(device: Device, precision: str, host: HostProfile) -> bool:
+    """Return whether *device* has arithmetic for *precision*; a CPU may, by its features."""
+    if precision not in device.precisions:
+        return False
+    native = NATIVE.get(precision)
+    return device.name != CPU or native is None or bool(set(native) & set(host.cpu.features))
 
 
 def _conversion(variant: Variant, stored: Stored) -> Refusal | None:

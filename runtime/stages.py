@@ -97,7 +97,7 @@ class Models:
             return
         source = supply.artifacts[0]
         stored = Stored(source.format, source.precision)
-        wanted = conversions(name, policy, self.installed, stored)
+        wanted = conversions(name, policy, self.host, self.installed, stored)
         stored = replace(stored, converted={each: supply.refused.get(each) for each in wanted})
         options = variants_of(name, policy, self.host, self.installed, stored)
         self.artifacts[name] = supply.artifacts

@@ -65,6 +65,10 @@ def details(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "tools", _pairs(manifest.tools)
     yield "options", _pairs(manifest.options)
     yield "executed in", _pairs(manifest.effective)
+    stored = (f"{kind} {share:.1%}" for kind, share in manifest.weights.items())
+    yield "weights", ", ".join(stored) or "not known"
+    if manifest.labels is not None:
+        yield "classes", ", ".join(manifest.labels)
     yield "seconds", _pairs(manifest.durations_s)
     for name, figures in manifest.verification.items():
         yield (

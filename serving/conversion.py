@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +10,9 @@ from typing import Any
 
 from scanflow_serve.converters.make import FORMATS, Maker
 from scanflow_serve.converters.verification import Verification, verify
-from scanflow_serve.policies.errors import ScanflowError, StateError, UsageError
-from scanflow_serve.policies.loader import PolicyFile, load_policy
-from scanflow_serve.policies.schema import API_VERSION, Variants
+from scanflow_serve.policies.errors import ScanflowError, StateError
+from scanflow_serve.policies.loader import PolicyFile
+from scanflow_serve.policies.schema import Variants
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.calibration.calibrate import Calibration, calibrate
@@ -65,6 +63,7 @@ class Result:
             "key": found and found.id,
             "path": found and str(found.path),
             "size_mb": found and found.size_bytes / MB,
+            "weights": found and dict(found.manifest.weights),
             "p50_ms": self.p50_ms,
             "speed_up": self.speed_up,
             "accuracy": self.accuracy,
@@ -72,49 +71,6 @@ class Result:
             "agreement": self.agreement,
             "refusal": self.refusal and self.refusal.to_json(),
         }
-
-
-def policy_of(
-    source: str, *, data: Path | None, inputs: Sequence[str], target: str | None
-) -> PolicyFile:
-    """Return a policy of the one model *source*, calibrated and validated on *data*.
-
-    Raises:
-        UsageError: *source* is no file and no address.
-        PolicyError: The data file lacks what is named.
-    """
-    import yaml
-
-    path = Path(source)
-    files = [each.absolute() for each in (path, data) if each is not None and each.exists()]
-    folder = Path(os.path.commonpath([each.parent for each in files])) if files else Path.cwd()
-    here = path.absolute().relative_to(folder).as_posix() if path.exists() else source
-    name = _name(source)
-    policy: dict[str, Any] = {
-        "apiVersion": API_VERSION,
-        "name": f"convert.{name}",
-        "models": {name: {"source": here}},
-        "targets": [{"run": f"run.{name}"}],
-        "workflows": {f"run.{name}": {"steps": [{"model": name}]}},
-        "objective": {"minimize": "latency_p95_ms"},
-    }
-    if data is not None:
-        rows = {"data": data.absolute().relative_to(folder).as_posix()}
-        named = {"input": list(inputs)} if inputs else {}
-        policy["calibration"] = {**rows, **named}
-        if target is not None:
-            policy["validation"] = {**rows, **named, "target": target}
-    return load_policy(folder / "convert.yaml", text=yaml.safe_dump(policy, sort_keys=False))
-
-
-def _name(source: str) -> str:
-    """Return what a model from *source* may be named.
-
-    >>> _name("models/digits-cnn.onnx"), _name("torch:nets:net"), _name("models:/digits@best")
-    ('digits-cnn', 'torch-nets-net', 'models-digits-best')
-    """
-    text = Path(source).stem if Path(source).suffix and ":" not in source else source
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-._")[:50] or "model"
 
 
 def restricted(
@@ -201,7 +157,7 @@ def _results(
 ) -> list[Result]:
     policy, source = policy_file.policy, supply.artifacts[0]
     stored = Stored(source.format, source.precision)
-    wanted = conversions(name, policy, installed, stored)
+    wanted = conversions(name, policy, host, installed, stored)
     stored = replace(stored, converted={each: supply.refused.get(each) for each in wanted})
     options = variants_of(name, policy, host, installed, stored)
     if not here:
@@ -312,19 +268,3 @@ def _p50(measured: Measurement) -> float:
 def _agreement(compared: Verification) -> float | None:
     known = [each.agreement for each in compared.figures.values() if each.agreement is not None]
     return min(known, default=None)
-
-
-def policy_or_source(
-    given: str, *, data: Path | None, inputs: Sequence[str], target: str | None
-) -> PolicyFile:
-    """Return the policy file *given*, or a policy of the source *given*.
-
-    Raises:
-        UsageError: Data is given although the policy names its own.
-        PolicyError: The policy has faults.
-    """
-    if not given.endswith((".yaml", ".yml")):
-        return policy_of(given, data=data, inputs=inputs, target=target)
-    if data is not None:
-        raise UsageError(f"--data must be given with a model source, got the policy {given}.")
-    return load_policy(Path(given))

@@ -21,5 +21,6 @@ def require_consent(where: str, path: Path, what: str, safe: str, *, trusted: bo
     if not trusted:
         raise ArtifactError(
             f"{where}: {path.name} must not run code as it is loaded, got {what}. {safe} Or, if "
-            f'you know who wrote it, add to the model in the policy: trust_pickle: "{CONSENT}"'
+            f'you know who wrote it, add to the model in the policy: trust_pickle: "{CONSENT}" '
+            f'(scanflow-serve convert: --trust-pickle "{CONSENT}")'
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -91,18 +92,18 @@ def _keep_last(made: Any, output: str) -> None:
 
 
 def _register_trees() -> None:
-    """Tell skl2onnx of xgboost's and lightgbm's estimators, where they are installed."""
+    """Tell skl2onnx of xgboost's and lightgbm's estimators, where a model has them."""
     from skl2onnx.common import shape_calculator as shapes
 
     classes = shapes.calculate_linear_classifier_output_shapes
     values = shapes.calculate_linear_regressor_output_shapes
-    if _installed("xgboost"):
+    if _loaded("xgboost"):
         import xgboost
         from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
 
         _register(xgboost.XGBClassifier, classes, convert_xgboost)
         _register(xgboost.XGBRegressor, values, convert_xgboost)
-    if _installed("lightgbm"):
+    if _loaded("lightgbm"):
         import lightgbm
         from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 
@@ -110,8 +111,9 @@ def _register_trees() -> None:
         _register(lightgbm.LGBMRegressor, values, convert_lightgbm)
 
 
-def _installed(name: str) -> bool:
-    return all(importlib.util.find_spec(module) for module in (name, "onnxmltools"))
+def _loaded(name: str) -> bool:
+    # Reading the model's file has imported what it is made of; the others take a second.
+    return name in sys.modules and importlib.util.find_spec("onnxmltools") is not None
 
 
 def _register(estimator: type, shapes: Callable[..., Any], convert: Callable[..., Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from scanflow_serve.converters.origins.archives import require_proportion
 from scanflow_serve.converters.origins.consent import require_consent
 from scanflow_serve.converters.origins.estimator_export import write_onnx
 from scanflow_serve.converters.origins.estimator_inputs import input_specs, table
@@ -109,6 +110,7 @@ def _read_skops(saved: Saved) -> Any:
     import skops.io
 
     path = saved.file
+    require_proportion(saved.where, path)
     try:
         unknown = sorted(skops.io.get_untrusted_types(file=path))
         if unknown:

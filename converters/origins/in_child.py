@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from scanflow_serve.converters.memory import allowance_mb, exhausted, is_exhausted
 from scanflow_serve.converters.origins.code import distribution_version, module_files
 from scanflow_serve.converters.origins.origin import Exported, Lineage
 from scanflow_serve.converters.origins.saved import LOADERS, Loader, Saved
 from scanflow_serve.policies.errors import ArtifactError, MissingExtraError
 from scanflow_serve.runtime.artifacts import file_digest
-from scanflow_serve.runtime.process import run_module
+from scanflow_serve.runtime.process import bound_memory, die_with_parent, run_module
 from scanflow_serve.runtime.tensors import Array, Tensors
 
 WORKER = "scanflow_serve.converters.origins.worker"
@@ -33,12 +35,14 @@ class ChildOrigin:
 
     Attributes:
         files: Everything whose bytes decide what it answers.
+        memory_mb: What the child may take, in MiB.
     """
 
     saved: Saved
     files: tuple[Path, ...]
     lineage: Lineage | None = None
     timeout_s: float = field(default=TIMEOUT_S, kw_only=True)
+    memory_mb: float = field(default_factory=allowance_mb, kw_only=True)
 
     @property
     def kind(self) -> str:
@@ -91,27 +95,49 @@ class ChildOrigin:
     def _call(self, action: str, folder: Path) -> dict[str, Any]:
         self._packages()
         job = {"action": action, "folder": str(folder), "saved": self.saved.to_json()}
-        return call_worker(WORKER, job, self.saved.where, folder, self.timeout_s)
+        where = self.saved.where
+        return call_worker(WORKER, job, where, folder, self.timeout_s, self.memory_mb)
+
+
+def begin() -> dict[str, Any]:
+    """Return the job on stdin of a child of `call_worker`, which is held to its bounds now."""
+    die_with_parent()
+    job: dict[str, Any] = json.load(sys.stdin)
+    bound_memory(job["memory_mb"])
+    return job
 
 
 def call_worker(
-    module: str, job: Mapping[str, Any], where: str, folder: Path, timeout_s: float
+    module: str,
+    job: Mapping[str, Any],
+    where: str,
+    folder: Path,
+    timeout_s: float,
+    memory_mb: float | None = None,
 ) -> dict[str, Any]:
     """Return what the child process *module* leaves as ``result.json`` in *folder*.
 
+    Args:
+        memory_mb: What it may take, in MiB; default: `allowance_mb`.
+
     Raises:
-        ArtifactError: It says so, or ended without a result.
+        ArtifactError: It says so, ended without a result, or asked for more memory.
     """
     path = folder / RESULT
     path.unlink(missing_ok=True)
-    ending = run_module(module, job, timeout_s=timeout_s)
+    memory_mb = memory_mb if memory_mb is not None else allowance_mb()
+    ending = run_module(module, {**job, "memory_mb": memory_mb}, timeout_s=timeout_s)
     try:
         result: dict[str, Any] = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
+        if is_exhausted(ending.last_line):
+            raise exhausted(f"{where}: the process that loads it", memory_mb) from None
         raise ArtifactError(f"{where}: the process that loads it {ending}.") from None
     finally:
         path.unlink(missing_ok=True)
     if "error" in result:
+        if is_exhausted(result["error"]):
+            raise exhausted(f"{where}: the process that loads it", memory_mb)
         raise ArtifactError(result["error"])
     return result
 

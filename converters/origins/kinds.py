@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from scanflow_serve.converters.memory import allowance_mb
 from scanflow_serve.converters.origins.bento_models import bento_file
 from scanflow_serve.converters.origins.code import module_files
 from scanflow_serve.converters.origins.in_child import ChildOrigin
@@ -45,19 +46,26 @@ class _Request:
     policy_file: PolicyFile
     inputs: tuple[TensorSpec, ...]
     named: bool
+    memory_mb: float
 
 
 _Kind: TypeAlias = Callable[[_Request, str], Origin]
 
 
 def find_origin(
-    name: str, model: schema.Model, policy_file: PolicyFile, *, sample: Tensors | None = None
+    name: str,
+    model: schema.Model,
+    policy_file: PolicyFile,
+    *,
+    sample: Tensors | None = None,
+    memory_mb: float | None = None,
 ) -> Origin:
     """Return the origin of model *name*; a registry's model is fetched, nothing is loaded.
 
     Args:
         sample: Rows of calibration or validation data: what says the shapes of an input where
             neither the source nor the policy does.
+        memory_mb: What the process that loads it may take; default: what this host grants.
 
     Raises:
         ArtifactError: There is no such file or model, or it is of no known kind.
@@ -66,7 +74,8 @@ def find_origin(
     """
     named = model.inputs is not None
     inputs = _declared(model.inputs) if model.inputs is not None else _seen(sample or {})
-    request = _Request(f"Model {name!r}", model, policy_file, inputs, named)
+    bound = allowance_mb() if memory_mb is None else memory_mb
+    request = _Request(f"Model {name!r}", model, policy_file, inputs, named, bound)
     scheme = _SCHEME.fullmatch(model.source)
     if scheme is not None and not (policy_file.folder / model.source).exists():
         return _KINDS[scheme[1]](request, scheme[2])
@@ -100,7 +109,8 @@ def _of_torch(request: _Request, spec: str) -> Origin:
         raise ArtifactError(f"{request.where}: weights must be a file, got none at {path}.")
     saved = replace(_saved(request, "factory", path), factory=spec, folder=folder)
     files = module_files(folder, spec.partition(":")[0])
-    return ChildOrigin(saved, (*files, *([path] if path is not None else [])))
+    files += (path,) if path is not None else ()
+    return ChildOrigin(saved, files, memory_mb=request.memory_mb)
 
 
 def _of_mlflow(scheme: str) -> _Kind:
@@ -150,9 +160,10 @@ def _of_file(
     saved = replace(_saved(request, loader, path), folder=folder, code=code)
     if loader in ("onnx", "openvino"):  # they know their inputs, and external files are theirs
         files = model_files(request.where, path, folder)
-        return ChildOrigin(replace(saved, inputs=()), files, lineage)
+        saved = replace(saved, inputs=())
+        return ChildOrigin(saved, files, lineage, memory_mb=request.memory_mb)
     modules = (file for place in code for file in sorted(place.rglob("*.py")))
-    return ChildOrigin(saved, (path, *modules), lineage)
+    return ChildOrigin(saved, (path, *modules), lineage, memory_mb=request.memory_mb)
 
 
 def _saved(request: _Request, loader: str, path: Path | None) -> Saved:

@@ -14,10 +14,16 @@ from typing import Any
 
 import yaml
 
+from scanflow_serve.converters.mlmodel import OWN_FLAVOUR
 from scanflow_serve.policies.errors import ArtifactError
 from scanflow_serve.runtime.tensors import TensorSpec
 
-FLAVOURS = {"onnx": "data", "pytorch": "model_data", "sklearn": "pickled_model"}  # in this order
+FLAVOURS = {  # in this order
+    "onnx": "data",
+    "pytorch": "model_data",
+    "sklearn": "pickled_model",
+    OWN_FLAVOUR: "data",  # OpenVINO IR that was published from here
+}
 FILES = ("model.onnx", "model.pt2", "model.pth", "model.pt")  # where the flavour names a folder
 COLUMNS = {
     "double": "float64",

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scanflow_serve.converters.origins.in_child import RESULT
-from scanflow_serve.runtime.process import die_with_parent
-
-# mlflow's own defaults make an unreachable server take minutes to report.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+from scanflow_serve.converters.mlmodel import public
+from scanflow_serve.converters.origins.in_child import RESULT, begin
+from scanflow_serve.converters.origins.mlflow_client import be_impatient, cure, resolve
 
 
 def main() -> None:
     """Resolve or download the address of the job on stdin; leave the outcome in its folder."""
-    die_with_parent()
-    job = json.load(sys.stdin)
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
+    job = begin()
+    be_impatient()
     action = {"resolve": _resolve, "download": _download}[job["action"]]
     from mlflow.exceptions import MlflowException
 
     try:
         result = action(job)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ImportError) as error:
         text = " ".join(str(error).split()).rstrip(".")
+        rule = f"{job['address']} must be at the MLflow server {job['uri']}, got: {text}."
         result = {
-            "error": f"{job['where']}: {job['address']} must be at the MLflow server "
-            f"{_public(job['uri'])}, got: {text}."
+            "error": public(f"{job['where']}: {rule} {cure(error, named='track.uri')}".rstrip())
         }
     (Path(job["folder"]) / RESULT).write_text(json.dumps(result))
 
@@ -39,24 +33,12 @@ def main() -> None:
 def _resolve(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the address that can't change, and what the server says of it."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
-    scheme, _, rest = str(job["address"]).partition(":/")
-    if scheme == "runs":
-        return {"address": job["address"], "details": {"run_id": rest.partition("/")[0]}}
-    client = MlflowClient(tracking_uri=job["uri"], registry_uri=job["uri"])
-    if "@" in rest:
-        name, _, alias = rest.partition("@")
-        found = client.get_model_version_by_alias(name, alias)
-    else:
-        name, _, version = rest.partition("/")
-        if version == "latest":
-            versions = client.search_model_versions(f"name = '{name}'")
-            if not versions:
-                raise MlflowException(f"Registered Model with name={name} not found")
-            found = max(versions, key=lambda v: int(v.version))
-        else:
-            found = client.get_model_version(name, version)
+    address = str(job["address"])
+    if address.startswith("runs:/"):
+        run_id = address.removeprefix("runs:/").partition("/")[0]
+        return {"address": address, "details": {"run_id": run_id}}
+    found = resolve(MlflowClient(tracking_uri=job["uri"], registry_uri=job["uri"]), address)
     details = {"name": found.name, "version": str(found.version), "run_id": found.run_id or ""}
     return {"address": f"models:/{found.name}/{found.version}", "details": details}
 
@@ -71,12 +53,6 @@ def _download(job: Mapping[str, Any]) -> dict[str, Any]:
     target.mkdir()
     got = mlflow.artifacts.download_artifacts(artifact_uri=job["address"], dst_path=str(target))
     return {"folder": str(Path(got).resolve().relative_to(Path(job["folder"]).resolve()))}
-
-
-def _public(uri: str) -> str:
-    """Return *uri* without a password."""
-    scheme, mark, rest = uri.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from scanflow_serve.converters.origins.saved import Saved
 from scanflow_serve.converters.sources import file_artifact
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends import registry
+from scanflow_serve.runtime.backends.registry import AS_STORED
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.tensors import Tensors
 
@@ -42,5 +43,5 @@ def _open(artifact: Artifact) -> Session:
     onnx = artifact.format == "onnx" and "onnxruntime" in artifact.manifest.tools
     backend = registry.backend("onnxruntime" if onnx else "openvino")
     # What is stored in fp16 is run in fp32 by OpenVINO: exactly, and on every CPU.
-    precision = artifact.precision if onnx or artifact.precision == "int8" else "fp32"
+    precision = artifact.precision if onnx or artifact.precision in AS_STORED else "fp32"
     return backend.open(artifact, precision=precision, device="CPU", threads=os.cpu_count() or 1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from scanflow_serve.converters.origins.archives import require_proportion
 from scanflow_serve.converters.origins.code import load_function
 from scanflow_serve.converters.origins.consent import require_consent
 from scanflow_serve.converters.origins.origin import Exported
@@ -141,6 +142,7 @@ def _read_weights(saved: Saved, path: Path) -> Mapping[str, Any]:
 def _torch_load(saved: Saved, path: Path, *, weights_only: bool) -> Any:
     import pickle
 
+    require_proportion(saved.where, path)
     try:
         return torch.load(path, map_location="cpu", weights_only=weights_only)
     except pickle.UnpicklingError as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from scanflow_serve.converters.origins.archives import require_proportion
 from scanflow_serve.converters.origins.consent import require_consent
 from scanflow_serve.converters.origins.origin import Exported
 from scanflow_serve.converters.origins.rows import in_portions
@@ -72,6 +73,7 @@ class TorchProgram:
 def load(saved: Saved) -> TorchProgram:
     """Return the program in a ``.pt2`` file."""
     path = saved.file
+    require_proportion(saved.where, path)
     _look_through(saved, path)
     if not saved.trusted:
         os.environ[FORCE] = "1"

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-from scanflow_serve.converters.origins.in_child import RESULT, read_tensors, write_tensors
+from scanflow_serve.converters.origins.in_child import RESULT, begin, read_tensors, write_tensors
 from scanflow_serve.converters.origins.origin import Exported
 from scanflow_serve.converters.origins.saved import LOADERS, Saved
 from scanflow_serve.policies.errors import ScanflowError
-from scanflow_serve.runtime.process import die_with_parent
 from scanflow_serve.runtime.tensors import Tensors
 
 
@@ -30,8 +29,7 @@ class Trained(Protocol):
 
 def main() -> None:
     """Do the job on stdin; leave the outcome as ``result.json`` in its folder."""
-    die_with_parent()
-    job = json.load(sys.stdin)
+    job = begin()
     folder = Path(job["folder"])
     try:
         result = _act(job["action"], folder, Saved.from_json(job["saved"]))

@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import onnx
+import onnx.version_converter
 from onnx import ModelProto
 
 from scanflow_serve.converters.admission import nodes
 
 NAME = "model.onnx"
 MAX_PROTO_BYTES = 2**31 - 1  # of one protobuf message
+PER_CHANNEL_OPSET = 13  # the first whose QuantizeLinear and DequantizeLinear have an axis
 NODES_NAMED = 3  # of one operator, in an error
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Check '.*?' failed at \S+:|Exception from \S+:|"
@@ -31,6 +33,14 @@ def save(model: ModelProto, folder: Path) -> Path:
     onnx.save(model, path, save_as_external_data=large, location="weights.bin")
     onnx.checker.check_model(path)
     return path
+
+
+def recent(model: ModelProto) -> ModelProto:
+    """Return *model* at an opset that has quantisation per channel."""
+    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    if opset >= PER_CHANNEL_OPSET:
+        return model
+    return onnx.version_converter.convert_version(model, PER_CHANNEL_OPSET)
 
 
 def reason(error: object, model: ModelProto | None = None) -> str:

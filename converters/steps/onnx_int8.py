@@ -11,17 +11,15 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import onnx
-import onnx.version_converter
 from onnx import ModelProto
 from onnxruntime import quantization  # type: ignore[import-untyped]
 
 from scanflow_serve.converters.admission import load, nodes
 from scanflow_serve.converters.conversion import Context
-from scanflow_serve.converters.steps.onnx_files import NAME, reason, save
+from scanflow_serve.converters.steps.onnx_files import NAME, reason, recent, save
 from scanflow_serve.policies.errors import ArtifactError
 from scanflow_serve.runtime.tensors import Tensors
 
-PER_CHANNEL_OPSET = 13  # the first whose QuantizeLinear has an axis
 QUANTISED = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM")
 DYNAMIC_OPERATORS = ("MatMul", "Gemm", "LSTM", "Attention")  # a convolution is slower for it
 STATIC_OPERATORS = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # around which others are too
@@ -44,7 +42,7 @@ def quantize_static(source: Path, folder: Path, context: Context) -> Path:
     Activations are uint8 on x86, whose instructions multiply unsigned by signed, and int8
     elsewhere: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
     """
-    model = _recent(load(source))
+    model = recent(load(source))
     names, batch = _inputs(model)
     batches = list(context.batches(names, batch))
     x86 = not context.features & {"neon", "asimd", "asimddp"}
@@ -66,7 +64,7 @@ def quantize_dynamic(source: Path, folder: Path, context: Context) -> Path:
         weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=list(DYNAMIC_OPERATORS),
     )
-    model = _recent(load(source))
+    model = recent(load(source))
     _require(DYNAMIC_OPERATORS, model, source)
     return _quantize(run, model, source, folder, context)
 
@@ -106,14 +104,6 @@ def _require(kinds: Collection[str], model: ModelProto, source: Path) -> None:
             f"{source}: int8 needs an operator of {', '.join(kinds)}, "
             f"got {', '.join(sorted(found))}. Use fp32."
         )
-
-
-def _recent(model: ModelProto) -> ModelProto:
-    """Return *model* at an opset that has quantisation per channel."""
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
-    if opset >= PER_CHANNEL_OPSET:
-        return model
-    return onnx.version_converter.convert_version(model, PER_CHANNEL_OPSET)
 
 
 def _inputs(model: ModelProto) -> tuple[list[str], int | None]:

@@ -48,7 +48,7 @@ class OnnxRuntimeSession:
         self.device = device
         self.threads = threads
         self._path = str(artifact.path)
-        session = _load(self._path, PROVIDERS[device], threads)
+        session = _load(self._path, PROVIDERS[device], threads, widen=precision == "w8")
         if PROVIDERS[device] not in session.get_providers():  # else it would run on the CPU
             raise BackendError(
                 f"{self._path}: onnxruntime must start {PROVIDERS[device]}, got "
@@ -111,7 +111,15 @@ class OnnxRuntime:
         return OnnxRuntimeSession(artifact, precision=precision, device=device, threads=threads)
 
 
-def _load(path: str, provider: str, threads: int, *, to_run: bool = True) -> Any:
+def _load(
+    path: str, provider: str, threads: int, *, to_run: bool = True, widen: bool = False
+) -> Any:
+    """Return the loaded model.
+
+    Args:
+        to_run: Else only to read its signature.
+        widen: Compute in fp32, once at load, the weights that are stored in int8.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1  # several at once only help graphs with wide branches
@@ -124,6 +132,8 @@ def _load(path: str, provider: str, threads: int, *, to_run: bool = True) -> Any
     # and 256 held 38.9 MB with patterns, 30.2 MB without, at the same latency. The arena
     # stays: without it and with patterns it was 55.3 MB, without both 28.2 MB.
     options.enable_mem_pattern = False
+    if widen:  # by default each request would do it: CNN of 0.5 MB, 0.078 ms instead of 0.047
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not to_run:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

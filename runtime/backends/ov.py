@@ -23,6 +23,7 @@ from scanflow_serve.policies.errors import ArtifactError, BackendError
 from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends.inputs import InputCheck
 from scanflow_serve.runtime.backends.reasons import openvino_reason
+from scanflow_serve.runtime.backends.registry import AS_STORED
 from scanflow_serve.runtime.backends.session import Session
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 
@@ -44,6 +45,7 @@ class OpenVinoSession:
         self._path = str(artifact.path)
         model = _read(self._path, artifact.format)
         self.signature = _signature(model, self._path)
+        _require_open_batch(self.signature, self._path)
         settings: dict[str, Any] = {
             # Without it the CPU plugin runs an fp32 model in bf16 (AMX) or fp16 (ARM).
             "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32"),
@@ -163,9 +165,9 @@ def _compile(path: str, model: Any, device: str, settings: Mapping[str, Any]) ->
 
 
 def _effective(compiled: Any, artifact: Artifact) -> str:
-    """Return the precision that the plugin says it executes; quantised operators stay int8."""
-    if artifact.precision == "int8":
-        return "int8"
+    """Return the precision that the plugin says it executes; what is stored in fewer bits stays."""
+    if artifact.precision in AS_STORED:
+        return artifact.precision
     hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
     return next((name for name, short in HINTS.items() if short == hint), hint)
 
@@ -174,6 +176,23 @@ def _signature(model: Any, path: str) -> Signature:
     return Signature(
         inputs=_specs(model.inputs, "input", path), outputs=_specs(model.outputs, "output", path)
     )
+
+
+def _require_open_batch(signature: Signature, path: str) -> None:
+    """Refuse a model that takes any number of rows, and makes a fixed one of them.
+
+    A Reshape to constants does: with one thread the CPU plugin of 2026.4 does not hold it to what
+    comes in. One row was answered with stale memory, and a process that opened further sessions
+    of that model ended by SIGSEGV, 5 times of 5.
+    """
+    if any(not spec.shape or spec.shape[0] is not None for spec in signature.inputs):
+        return
+    for spec in signature.outputs:
+        if len(spec.shape) > 1 and spec.shape[0] is not None:
+            raise BackendError(
+                f"{path}: openvino can't run it: output {spec.name!r} must have as many rows as "
+                f"the inputs, got {list(spec.shape)}. Export the model with a dynamic batch."
+            )
 
 
 def _specs(ports: Iterable[Any], what: str, path: str) -> tuple[TensorSpec, ...]:

@@ -50,8 +50,11 @@ class Entry:
 
 
 CPU = "CPU"
-_ALL = frozenset({"fp32", "fp16", "bf16", "int8"})
-_FLOATS = frozenset({"fp32", "fp16"})
+# What a file is made in: weights and activations in int8, or weights alone in int8 or fp16. No
+# backend makes it of another file as it loads that, or casts such a file to something else.
+AS_STORED = frozenset({"int8", "w8", "w16"})
+_ALL = frozenset({"fp32", "fp16", "bf16"}) | AS_STORED
+_FLOATS = frozenset({"fp32", "fp16", "w8", "w16"})
 
 BACKENDS: dict[str, Entry] = {
     "onnxruntime": Entry(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from scanflow_serve.runtime.scheduler.jobs import Batch
+
+# A call that should have ended is taken to last as long again as it is late by now, and this
+# share of what was expected at least: what stalls tends to go on.
+LEAST_LEFT = 0.1
 
 
 class Cores:
@@ -35,28 +41,35 @@ class Cores:
             ValueError: It does not run; it must not be answered twice.
         """
         if self._running.pop(id(batch), None) is None:
-            raise ValueError(f"{batch.option.id}: a batch must run to end, got one that does not.")
+            raise ValueError(
+                f"{batch.option.id}: a batch must run to end, got one that does not. "
+                "End each batch once, by `done` or by `failed`."
+            )
         self.free += min(batch.option.threads, self.count)
 
     def busy_ms(self, now: float) -> float:
         """Return what is left of the calls that run, in ms of the whole host."""
         left = 0.0
         for batch in self._running.values():
-            end = batch.started + batch.expected_ms / 1000
-            if end > now:
-                left += (end - now) * 1000 * min(batch.option.threads, self.count)
+            left += _left_ms(batch, now) * min(batch.option.threads, self.count)
         return left / self.count
 
     def free_at(self, threads: int, now: float) -> float:
-        """Return when *threads* cores will be free, as far as calls take what is expected."""
+        """Return when *threads* cores, all at most, will be free; *now* only if they are."""
         free = self.free
         if threads <= free:
             return now
-        ends = (
-            (b.started + b.expected_ms / 1000, b.option.threads) for b in self._running.values()
-        )
-        for end, freed in sorted(ends):
+        for left_ms, freed in sorted(
+            (_left_ms(batch, now), batch.option.threads) for batch in self._running.values()
+        ):
             free += min(freed, self.count)
             if free >= threads:
-                return max(now, end)
-        return now
+                return now + left_ms / 1000
+        return math.inf  # more than there are
+
+
+def _left_ms(batch: Batch, now: float) -> float:
+    """Return how long *batch* will still run, in ms, > 0."""
+    passed_ms = (now - batch.started) * 1000
+    left_ms = batch.expected_ms - passed_ms
+    return left_ms if left_ms > 0 else max(-left_ms, LEAST_LEFT * batch.expected_ms, 1e-3)

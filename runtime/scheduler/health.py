@@ -6,8 +6,9 @@ import math
 
 GAIN = 0.1  # weight of one call in the moving ratio: about the last twenty calls count
 LARGEST_STEP = 3.0  # one call moves the ratio as if it had been at most this many times off
-STALE_S = 10.0  # s without a call, after which a ratio drifts to the host's
-DRIFT = 0.05  # of the way to the host's ratio, a tick
+STALE_S = 5.0  # s without a call, after which a ratio drifts to the host's
+IDLE_S = 1.0  # s without any call on the host, after which it drifts to 1
+DRIFT = 0.05  # of the way, a tick
 
 
 class Health:
@@ -46,10 +47,19 @@ class Health:
         self.ratio *= off**GAIN
         self.seen = now
 
-    def drift(self, host_ratio: float, now: float) -> None:
-        """Approach the ratio of what does run: throttling and neighbours slow down all alike."""
-        if now - self.seen > STALE_S:
+    def drift(self, host_ratio: float | None, now: float) -> None:
+        """Forget slowly what no call has confirmed.
+
+        Args:
+            host_ratio: Of what does run: throttling and neighbours slow down all alike. None if
+                nothing runs: a ratio so bad that every request is refused must not last, since
+                only a request can tell that it has passed.
+        """
+        quiet_s = now - self.seen
+        if host_ratio is not None and quiet_s > STALE_S:
             self.ratio += DRIFT * (host_ratio - self.ratio)
+        elif host_ratio is None and quiet_s > IDLE_S:
+            self.ratio += DRIFT * (1.0 - self.ratio)
 
     def open(self, now: float, backoff_s: float, longest_s: float) -> float:
         """Take it out of rotation; return for how long, in s: doubled at each time in a row."""

@@ -35,7 +35,7 @@ class Journal:
         """
         self.switches[lane.name, reason] += 1
         before, lane.last = lane.last, option
-        if reason != "slack" or now - self._slack_at.get(lane.name, -QUIET_S) < QUIET_S:
+        if not lane.strayed or now - self._slack_at.get(lane.name, -QUIET_S) < QUIET_S:
             return
         self._slack_at[lane.name] = now
         why = f"deadlines leave no time for {before.variant if before else 'a better one'}"

@@ -12,18 +12,29 @@ from scanflow_serve.runtime.scheduler.tuning import Tuning
 
 MOST_CREDIT = 64.0  # rows; what slack did not allow is not caught up for ever
 CALL_SHARE = 0.5  # of a deadline that one call may take, so that a request can wait for another
+# Weights of one request in the moving slack. Calls must suit the tight deadlines of a mixture:
+# an expectile, which a constant deadline meets exactly.
+TIGHTER, LOOSER = 0.1, 0.01
+STAYS = 0.1  # of a share: how far below one half the nominal option may fall and stay
 
 
 class Runner:
-    """An option in a lane, with its variant's health."""
+    """An option in a lane, with its variant's health.
 
-    __slots__ = ("curve", "health", "option", "threads")
+    Attributes:
+        call_rows: Rows that it best takes in one call, within its share of a deadline.
+        row_cost_ms: What a row costs the whole host then.
+    """
+
+    __slots__ = ("call_rows", "curve", "health", "option", "row_cost_ms", "threads")
 
     def __init__(self, option: Option, health: Health, cores: int) -> None:
         self.option = option
         self.health = health
         self.curve = option.curve
         self.threads = min(option.threads, cores)
+        self.call_rows = 1
+        self.row_cost_ms = 0.0
 
     def p95_ms(self, rows: int) -> float:
         """Return the p95 latency of *rows* rows as things run at present, in ms."""
@@ -33,6 +44,14 @@ class Runner:
         """Return the median latency of *rows* rows as things run at present, in ms."""
         return self.curve.p50_ms(rows) * self.health.ratio
 
+    def refresh(self, limit_ms: float, cores: int, overhead_ms: float) -> None:
+        """Bring `call_rows` and `row_cost_ms` up to date, for calls of up to *limit_ms*."""
+        rows = self.curve.thrifty_batch
+        while rows > 1 and self.p95_ms(rows) > limit_ms:
+            rows = (rows + 1) // 2
+        self.call_rows = rows
+        self.row_cost_ms = (self.p50_ms(rows) / rows * self.threads + overhead_ms) / cores
+
 
 class Lane:
     """What one public name's requests may be answered by.
@@ -40,8 +59,9 @@ class Lane:
     Attributes:
         last: Option that answered last.
         nominal: Option that answers where time allows.
+        strayed: `last` answered for want of time.
         rate: Rows per second.
-        slack_s: Mean of what requests have left when they arrive, in s.
+        slack_s: What requests have left when they arrive, in s; leans to the tight ones.
     """
 
     def __init__(self, name: str, cores: int, deadline_s: float, tuning: Tuning, now: float):
@@ -50,79 +70,103 @@ class Lane:
         self.slack_s = deadline_s
         self.last: Option | None = None
         self.nominal: Option | None = None
+        self.strayed = False
         self.runners: tuple[Runner, ...] = ()
         self._cores = cores
         self._tuning = tuning
         self._only: Callable[[Option], bool] | None = None
+        self._only_goal: Goal | None = None
+        self._thrifty: dict[Goal, Runner | None] = dict.fromkeys(GOALS)
         self._orders: dict[Goal, tuple[Runner, ...]] = dict.fromkeys(GOALS, ())
-        self._mixes: dict[Goal, Mix | None] = {}
+        self._mixes: dict[Goal, Mix] = {}
         self._credit = 0.0
-        self._planned_load = -1.0
-        self._thrifty: Runner | None = None
+        self._planned: tuple[float, ...] = ()  # what each option would take of the share
 
     def carry(self, options: Sequence[Option], health: Mapping[str, Health]) -> None:
         """Answer by *options* from now on; *health* by variant."""
         self.runners = tuple(
             Runner(option, health[option.variant], self._cores) for option in options
         )
-        self._planned_load = -1.0
 
-    def restrict(self, only: Callable[[Option], bool] | None) -> None:
-        """Answer by the options that *only* admits; None: by all, as where it admits none."""
+    def restrict(self, only: Callable[[Option], bool] | None, goal: Goal | None = None) -> None:
+        """Answer by the options that *only* admits; None: by all, as where it admits none.
+
+        Args:
+            goal: Restrict the order by this goal alone; None: all orders.
+        """
         self._only = only
+        self._only_goal = goal
+
+    def arrive(self, rows: int, slack_s: float) -> None:
+        """Count one request of *rows* rows that has *slack_s* left."""
+        self.rate.add(rows)
+        off_s = slack_s - self.slack_s
+        self.slack_s += (TIGHTER if off_s < 0 else LOOSER) * off_s
+
+    # What may answer ---------------------------------------------------------------------------
 
     def refresh(self, now: float) -> None:
-        """Bring the orders up to date with what is in rotation."""
+        """Bring orders and costs up to date with what is in rotation, and how it does."""
         able = [runner for runner in self.runners if runner.health.may_answer(now)]
         able = able or list(self.runners)  # the last one is not taken out: it may recover
+        bound = able
         if self._only is not None:
-            able = [runner for runner in able if self._only(runner.option)] or able
+            bound = [runner for runner in able if self._only(runner.option)] or able
+        limit_ms = self.slack_s * 1000 * CALL_SHARE
+        for runner in able:
+            runner.refresh(limit_ms, self._cores, self._tuning.overhead_ms)
         for goal in GOALS:
-            ordered = sorted(able, key=lambda runner: -runner.option.worth[goal])
-            self._orders[goal] = tuple(ordered)
-        self._thrifty = min(able, key=self.row_cost, default=None)
-        self._planned_load = -1.0
+            among = bound if self._only_goal in (None, goal) else able
+            self._thrifty[goal] = min(among, key=_row_cost_ms, default=None)
+            if set(among) != set(self._orders[goal]):
+                ordered = sorted(among, key=lambda runner: -runner.option.worth[goal])
+                self._orders[goal] = tuple(ordered)
+                self._planned = ()
 
     def order(self, goal: Goal) -> tuple[Runner, ...]:
         """Return what may answer, best first by *goal*."""
         return self._orders[goal]
 
-    @property
-    def thrifty(self) -> Runner | None:
-        """Return the option on which a row costs the host least; None where none is loaded."""
-        return self._thrifty
+    def thrifty(self, goal: Goal) -> Runner | None:
+        """Return what may answer and costs the host least for a row; None where nothing may."""
+        return self._thrifty[goal]
 
-    def call_rows(self, runner: Runner) -> int:
-        """Return the rows that *runner* best takes in one call, within its share of a deadline."""
-        limit_ms = self.slack_s * 1000 * CALL_SHARE
-        rows = runner.curve.thrifty_batch
-        while rows > 1 and runner.p95_ms(rows) > limit_ms:
-            rows = (rows + 1) // 2
-        return rows
+    def least_ms(self, goal: Goal, rows: int) -> float:
+        """Return the p95 latency of *rows* rows on the fastest that may answer, in ms."""
+        return min((runner.p95_ms(rows) for runner in self._orders[goal]), default=0.0)
 
-    def row_cost(self, runner: Runner) -> float:
-        """Return what a row costs the whole host on *runner*, in ms."""
-        rows = self.call_rows(runner)
-        used = runner.p50_ms(rows) / rows * runner.threads
-        return (used + self._tuning.overhead_ms) / self._cores
+    # What is started from ----------------------------------------------------------------------
 
-    def plan(self, load: float) -> bool:
+    def load(self, goal: Goal) -> tuple[float, float]:
+        """Return the share of the host that the rate takes on the best and thriftiest option."""
+        order, thrifty = self._orders[goal], self._thrifty[goal]
+        if thrifty is None:
+            return 0.0, 0.0
+        rate = self.rate.cautious / 1000
+        return rate * order[0].row_cost_ms, rate * thrifty.row_cost_ms
+
+    def plan(self, share: float) -> bool:
         """Plan the mix for the present rate; return whether it changed.
 
         Args:
-            load: Rows per second to plan for; a change of less than `Tuning.least_change` of it
-                changes nothing.
+            share: Of the host's capacity that may be used. Where what each option would take of
+                it has changed by less than `Tuning.least_change` of that, nothing changes.
         """
-        if abs(load - self._planned_load) <= self._tuning.least_change * max(load, 1e-9):
+        load = self.rate.cautious / share if share > 0 else 0.0
+        demands = tuple(load * runner.row_cost_ms for runner in self._orders["objective"])
+        if len(demands) == len(self._planned) and all(
+            abs(new - old) <= self._tuning.least_change * old
+            for new, old in zip(demands, self._planned, strict=True)
+        ):
             return False
-        self._planned_load = load
-        self._thrifty = min(self._orders["objective"], key=self.row_cost, default=None)
+        self._planned = demands
         before = dict(self._mixes)
-        capacity = self._tuning.target_load * 1000 / load if load > 0 else float("inf")
+        capacity = 1000 / load if load > 0 else float("inf")
         for goal, runners in self._orders.items():
-            costs = [self.row_cost(runner) for runner in runners]
+            costs = [runner.row_cost_ms for runner in runners]
             worth = [runner.option.worth[goal] for runner in runners]
-            self._mixes[goal] = best_mix(worth, costs, capacity) if runners else None
+            if runners:
+                self._mixes[goal] = best_mix(worth, costs, capacity)
         return before != self._mixes
 
     def mix(self, goal: Goal) -> Mix | None:
@@ -130,11 +174,19 @@ class Lane:
         return self._mixes.get(goal)
 
     def main(self, goal: Goal) -> Runner | None:
-        """Return what most requests start from; None where nothing is loaded."""
+        """Return what most requests start from; None where nothing is loaded.
+
+        Of two with about one half each it is the one that it was.
+        """
         mix, order = self._mixes.get(goal), self._orders[goal]
-        if mix is None:
+        if mix is None or not order:
             return order[0] if order else None
-        return order[mix.upper if mix.share >= 0.5 else mix.lower]
+        upper, lower = order[mix.upper], order[mix.lower]
+        if upper.option is self.nominal:
+            return upper if mix.share >= 0.5 - STAYS else lower
+        if lower.option is self.nominal:
+            return upper if mix.share >= 0.5 + STAYS else lower
+        return upper if mix.share >= 0.5 else lower
 
     def start(self, goal: Goal, rows: int) -> int:
         """Return the index, in `order`, of the option to start from for *rows* more rows.
@@ -154,3 +206,7 @@ class Lane:
         if mix is not None and mix.share < 1.0:
             change = mix.share * rows - (rows if index <= mix.upper else 0)
             self._credit = min(max(self._credit + change, -MOST_CREDIT), MOST_CREDIT)
+
+
+def _row_cost_ms(runner: Runner) -> float:
+    return runner.row_cost_ms

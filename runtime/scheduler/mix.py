@@ -55,3 +55,28 @@ def best_mix(worth: Sequence[float], cost: Sequence[float], capacity: float) -> 
             if average > most:
                 most, chosen = average, Mix(upper, lower, share, 1.0)
     return chosen
+
+
+def fair_shares(needs: Sequence[float], weights: Sequence[float], total: float) -> list[float]:
+    """Return what each of several gets of *total*: by weight, but nobody more than it needs.
+
+    What one does not need goes to the others; what nobody needs, to all by weight.
+
+    >>> fair_shares([0.1, 2.0, 2.0], [1.0, 1.0, 1.0], total=0.9)
+    [0.1, 0.4, 0.4]
+    """
+    found = [0.0] * len(needs)
+    open_ = {i for i, weight in enumerate(weights) if weight > 0}
+    left = total
+    while open_:
+        weight = sum(weights[i] for i in open_)
+        sated = {i for i in open_ if needs[i] <= left * weights[i] / weight}
+        if not sated or sated == open_:
+            for i in open_:
+                found[i] = left * weights[i] / weight
+            break
+        for i in sated:
+            found[i] = needs[i]
+        left -= sum(needs[i] for i in sated)
+        open_ -= sated
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect, insort
 from collections.abc import Iterator
+from itertools import islice
 
 from scanflow_serve.runtime.scheduler.jobs import Job
 
@@ -55,6 +56,14 @@ class Queue:
             return self._cost_ms
         return sum(job.cost_ms for _, job in self._entries[:position])
 
+    def from_position(self, position: int) -> Iterator[Job]:
+        """Yield the jobs from *position* on, in order."""
+        return (job for _, job in islice(self._entries, position, None))
+
+    def only_flow_of(self, job: Job) -> bool:
+        """Return whether all that waits is of the same lane and client as *job*."""
+        return len(self._flows) == ((job.lane, job.client) in self._flows)
+
     def flow_cost(self, job: Job) -> float:
         """Return what the waiting jobs of the same lane and client cost together, in ms."""
         return self._flows.get((job.lane, job.client), (0, 0.0))[1]
@@ -66,8 +75,10 @@ class Queue:
 
     def latest_of(self, flow: Flow, before: int) -> Iterator[Job]:
         """Yield the jobs of *flow* among the first *before*, the last first."""
-        for _, job in reversed(self._entries[:before]):
-            if (job.lane, job.client) == flow:
+        lane, client = flow
+        for at in range(min(before, len(self._entries)) - 1, -1, -1):
+            job = self._entries[at][1]
+            if job.client == client and job.lane == lane:
                 yield job
 
     def add(self, job: Job) -> None:

@@ -6,27 +6,41 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
+SURGE_SIGMAS = 2.0  # standard deviations of the fast mean that are taken for chance
+
 
 class Rate:
-    """Arrivals per second: a fast mean that follows a surge, and a slow one that outlasts a lull.
+    """Arrivals per second: a slow mean, and a fast one that shows when a surge has begun.
 
     Attributes:
         fast: Per second, over about *fast_s*.
         slow: Per second, over about *slow_s*.
     """
 
-    __slots__ = ("_count", "_fast_s", "_since", "_slow_s", "_start", "fast", "slow")
+    __slots__ = (
+        "_count",
+        "_fast_s",
+        "_noise",
+        "_since",
+        "_slow_s",
+        "_squares",
+        "_start",
+        "fast",
+        "slow",
+    )
 
     def __init__(self, now: float, fast_s: float, slow_s: float) -> None:
         self.fast = self.slow = 0.0
-        self._count = 0
+        self._count = self._squares = 0
+        self._noise = 0.0  # squares of what arrived together, per second, over about *slow_s*
         self._start = self._since = now
         self._fast_s = fast_s
         self._slow_s = slow_s
 
     def add(self, count: int) -> None:
-        """Count arrivals."""
+        """Count arrivals at one time."""
         self._count += count
+        self._squares += count * count
 
     def tick(self, now: float) -> None:
         """Bring the means up to date."""
@@ -36,15 +50,23 @@ class Rate:
         current = self._count / passed
         # Before a mean's own span has passed, all that was seen counts alike.
         seen = now - self._start
+        slow = _weight(passed, self._slow_s, seen)
         self.fast += _weight(passed, self._fast_s, seen) * (current - self.fast)
-        self.slow += _weight(passed, self._slow_s, seen) * (current - self.slow)
-        self._count = 0
+        self.slow += slow * (current - self.slow)
+        self._noise += slow * (self._squares / passed - self._noise)
+        self._count = self._squares = 0
         self._since = now
 
     @property
     def cautious(self) -> float:
-        """Return the larger of both: quick to rise, slow to fall."""
-        return max(self.fast, self.slow)
+        """Return the rate to plan for: quick to rise, slow to fall.
+
+        The fast mean counts as far as it exceeds what chance does to it at a steady rate: its
+        standard deviation under Poisson arrivals, over an exponential window of *fast_s*, is the
+        root of rate / (2 *fast_s*).
+        """
+        chance = SURGE_SIGMAS * math.sqrt(self._noise / (2 * self._fast_s))
+        return max(self.fast - chance, self.slow)
 
 
 def _weight(passed: float, span: float, seen: float) -> float:

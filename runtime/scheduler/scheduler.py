@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.scheduler import refusals
-from scanflow_serve.runtime.scheduler.choice import leaves_time, takes
+from scanflow_serve.runtime.scheduler.admission import Admission
+from scanflow_serve.runtime.scheduler.choice import choose, sharing
 from scanflow_serve.runtime.scheduler.cores import Cores
 from scanflow_serve.runtime.scheduler.health import Health
 from scanflow_serve.runtime.scheduler.jobs import Batch, Decision, Goal, Job, Option, Reason
 from scanflow_serve.runtime.scheduler.journal import Journal
 from scanflow_serve.runtime.scheduler.lane import Lane, Runner
+from scanflow_serve.runtime.scheduler.lanes import Lanes
 from scanflow_serve.runtime.scheduler.queue import Queue
 from scanflow_serve.runtime.scheduler.rates import Rate, Window
+from scanflow_serve.runtime.scheduler.retries import retries
 from scanflow_serve.runtime.scheduler.tuning import Tuning
 
-ALONE = 3  # the attempt at which each job of a batch is tried by itself
-SLACK_WEIGHT = 0.02  # of one request in the mean of what requests have left when they arrive
+RESERVE_SHARE = 0.1  # of a deadline that is kept back at most
 
 
 class Scheduler:
@@ -57,12 +59,11 @@ class Scheduler:
         self.dropped: list[tuple[Job, RequestError]] = []
         self.traffic = Rate(now, self.tuning.fast_s, self.tuning.slow_s)
         self.latency = Window()
-        self._deadline_s = deadline_s
+        self._reserve_s = self.tuning.reserve_ms / 1000
         self._cores = Cores(cores)
         self._queue = Queue()
-        self._lanes: dict[str, Lane] = {}
-        self._health: dict[str, Health] = {}
-        self._goal: Goal = "objective"
+        self._admission = Admission(self._queue, self._cores, max_queue)
+        self._lanes = Lanes(self._cores.count, deadline_s, self.tuning, self.journal)
 
     # What is there -----------------------------------------------------------------------------
 
@@ -83,15 +84,15 @@ class Scheduler:
 
     def lanes(self) -> tuple[str, ...]:
         """Return the lanes' names."""
-        return tuple(self._lanes)
+        return tuple(self._lanes.by_name)
 
     def lane(self, name: str) -> Lane:
         """Return a lane, to look at."""
-        return self._lanes[name]
+        return self._lanes.by_name[name]
 
     def health(self, variant: str) -> Health:
         """Return how a variant does, to look at."""
-        return self._health[variant]
+        return self._lanes.rotation.health[variant]
 
     # What may answer ---------------------------------------------------------------------------
 
@@ -102,22 +103,10 @@ class Scheduler:
 
         Batches that run go on. Waiting jobs of a closed lane are dropped (503).
         """
-        known = self._lanes.get(lane)
         if not options:
-            if known is not None:
-                del self._lanes[lane]
-                for job in [job for job in self._queue if job.lane == lane]:
-                    self._drop(job, refusals.unloaded(lane))
-            return
-        if known is None:
-            known = Lane(lane, self._cores.count, self._deadline_s, self.tuning, now)
-            self._lanes[lane] = known
-        for option in options:
-            self._health.setdefault(option.variant, Health())
-        known.carry(options, self._health)
-        known.refresh(now)
-        known.plan(known.rate.cautious)
-        self._decide(known, reason, now, why)
+            for job in [job for job in self._queue if job.lane == lane]:
+                self._drop(job, refusals.unloaded(lane))
+        self._lanes.carry(lane, options, now, reason, why)
 
     def bound(
         self,
@@ -125,6 +114,7 @@ class Scheduler:
         *,
         goal: Goal | None,
         only: Callable[[Option], bool] | None,
+        firm: bool = True,
         reason: Reason,
         why: str,
     ) -> None:
@@ -133,51 +123,59 @@ class Scheduler:
         Args:
             goal: For requests that ask for nothing themselves; None: the objective.
             only: Which options may answer; lanes where none may are not bound.
+            firm: *only* binds requests too that ask for something themselves: a pin, not a rule.
         """
-        self._goal = goal or "objective"
-        for lane in self._lanes.values():
-            lane.restrict(only)
-            lane.refresh(now)
-            lane.plan(lane.rate.cautious)
-            self._decide(lane, reason, now, why)
+        self._lanes.bound(goal or "objective", only, firm, now, reason, why)
 
     # Requests ----------------------------------------------------------------------------------
 
     def submit(self, job: Job, now: float) -> Batch | None:
         """Admit *job*; return the batch that may start at once, None if all must wait.
 
+        `Job.due` becomes earlier by what is kept back for writing the answer.
+
         Raises:
-            RequestError: 503, the queue is full; 504, the deadline can't be met. The job is not
-                in the queue, and nothing else was done, but that other clients' jobs may have
-                given way to an earlier one; see `dropped`.
+            RequestError: 503, the queue is full, or a fairer share has none left for the client;
+                504, the deadline can't be met. The job is not in the queue then, and nothing
+                else has changed.
         """
-        lane = self._lanes[job.lane]
-        self.traffic.add(1)
-        lane.rate.add(job.rows)
-        lane.slack_s += SLACK_WEIGHT * (job.due - job.arrived - lane.slack_s)
-        job.due -= self.tuning.reserve_ms / 1000
+        lane = self._arrive(job)
         if not self._queue and self._cores.free > 0:
             batch = self._straight(lane, job, now)
             if batch is not None:
                 return batch
-        self._admit(lane, job, now)
-        self._queue.add(job)
+        self._enqueue(lane, job, now)
         return self.next(now)
+
+    def hold(self, job: Job, now: float) -> None:
+        """Admit *job* and let it wait, although cores may be idle: the caller asks `next` later.
+
+        What arrives in one go, faster than it can be looked at, is to be one batch.
+
+        Raises:
+            RequestError: As `submit`.
+        """
+        self._enqueue(self._arrive(job), job, now)
 
     def next(self, now: float) -> Batch | None:
         """Return the next batch that may start, None if nothing waits or all cores are busy."""
         while self._queue and self._cores.free > 0:
             job = self._queue.head
-            lane = self._lanes[job.lane]
-            goal = job.goal or self._goal
-            mates = self._mates(job, goal)
-            found = self._choose(lane, goal, mates, now)
-            if found is not None:
-                index, count, start = found
-                if start > now:
-                    return None  # worth waiting for cores, which stay free for it meanwhile
-                return self._batch(lane, goal, index, mates[:count], now)
-            self._drop(job, refusals.late(job, 0.0, self._least_ms(lane, job.rows), now))
+            lane = self._lanes.by_name[job.lane]
+            goal = job.goal or self._lanes.goal
+            most_rows = self.max_batch * self._cores.free  # idle cores share what waits
+            mates = sharing(self._queue, job, goal, self._lanes.goal, most_rows)
+            margin = self.tuning.margin
+            pick = choose(lane, goal, mates, self._queue, self._cores, now, margin)
+            if pick is None:
+                self._drop(job, refusals.late(job, 0.0, lane.least_ms(goal, job.rows), now))
+                continue
+            if pick.start > now:
+                return None  # worth waiting for cores, which stay free for it meanwhile
+            taken = mates[: pick.count]
+            for job in taken:
+                self._queue.remove(job)
+            return self._batch(lane, goal, pick.index, taken, now)
         return None
 
     def cancel(self, job: Job) -> bool:
@@ -187,281 +185,104 @@ class Scheduler:
     def done(self, batch: Batch, now: float, took_ms: float) -> None:
         """Count *batch* as answered, after *took_ms* of inference."""
         self._cores.end(batch)
-        health = self._health[batch.option.variant]
-        health.observe(took_ms, batch.option.curve.p50_ms(batch.rows), now)
-        health.failures = 0
         for job in batch.jobs:
             self.latency.add(now, (now - job.arrived) * 1000)
-        if not health.closed:
-            health.close()
-            self._rotated("recovery", now, f"{batch.option.variant} answers again", {})
-        if batch.failed is not None:  # the same rows went well elsewhere: it was the variant
-            self._take_out(batch.failed, now, batch.why)
+        self._lanes.rotation.succeeded(batch, now, took_ms)
 
     def failed(self, batch: Batch, now: float, why: str) -> list[Batch]:
         """Return what is to be tried instead of *batch*; nothing if its jobs have failed.
-
-        The next option gets the batch once. If it fails too, one of the jobs may be to blame:
-        each is tried by itself, once.
 
         Args:
             why: One sentence, for the decision.
         """
         self._cores.end(batch)
-        health = self._health[batch.option.variant]
-        health.failures += 1
-        others = self._others(batch)
-        if not health.closed or (health.failures >= self.tuning.failures and others):
-            self._take_out(batch.option, now, why)
-        if batch.attempt == 1 and others:
-            runner = min(others, key=lambda runner: runner.p95_ms(batch.rows))
-            again = self._again(batch, runner, batch.jobs, now, failed=batch.option)
-            again.why = why
-            return [again]
-        if batch.attempt < ALONE and len(batch.jobs) > 1:
-            runner = Runner(batch.option, health, self._cores.count)
-            return [self._again(batch, runner, [job], now) for job in batch.jobs]
-        return []
+        lane = self._lanes.by_name.get(batch.lane)
+        others = [
+            runner  # a pin does not turn a failure into an error: all that are loaded count
+            for runner in (lane.runners if lane is not None else ())
+            if runner.health.closed and runner.option.id != batch.option.id
+        ]
+        self._lanes.rotation.failed(batch, now, why, others=bool(others))
+        own = Runner(batch.option, self.health(batch.option.variant), self._cores.count)
+        again = retries(batch, own, others, now, why)
+        for attempt in again:
+            self._cores.start(attempt)
+        return again
+
+    def suspend(self, variant: str, now: float, why: str, earlier: int = 0) -> None:
+        """Take *variant* out of rotation, as if it had failed: it took a whole process down.
+
+        Args:
+            earlier: How often it did so before; the pause doubles each time.
+        """
+        self._lanes.rotation.suspend(variant, now, why, earlier)
 
     def tick(self, now: float) -> None:
         """Bring rates, ratios, mixes and rotation up to date; refuse what has become hopeless."""
         self.traffic.tick(now)
-        seen = [health for health in self._health.values() if now - health.seen < 1.0]
-        if seen:
-            host = sum(health.ratio for health in seen) / len(seen)
-            for health in self._health.values():
-                health.drift(host, now)
-        for lane in self._lanes.values():
-            lane.rate.tick(now)
-            lane.refresh(now)
-            if lane.plan(lane.rate.cautious):
-                rate = lane.rate.cautious
-                self._decide(lane, "rate", now, f"{rate:.3g} rows/s", {"rows_per_s": rate})
+        self._lanes.tick(now)
         for job in [job for job in self._queue if job.due <= now]:
-            lane = self._lanes[job.lane]
-            self._drop(job, refusals.late(job, 0.0, self._least_ms(lane, job.rows), now))
+            lane = self._lanes.by_name[job.lane]
+            least_ms = lane.least_ms(job.goal or self._lanes.goal, job.rows)
+            self._drop(job, refusals.late(job, 0.0, least_ms, now))
 
     # How -----------------------------------------------------------------------------------------
 
+    def _arrive(self, job: Job) -> Lane:
+        """Count *job*, and keep back from its deadline what writing the answer takes."""
+        lane = self._lanes.by_name.get(job.lane)
+        if lane is None:
+            raise refusals.unloaded(job.lane)
+        self.traffic.add(1)
+        slack_s = job.due - job.arrived
+        lane.arrive(job.rows, slack_s)
+        job.due -= min(self._reserve_s, RESERVE_SHARE * slack_s)
+        return lane
+
+    def _enqueue(self, lane: Lane, job: Job, now: float) -> None:
+        for victim in self._admission.admit(lane, job.goal or self._lanes.goal, job, now):
+            self._drop(victim, refusals.gave_way(self._queue.cost_ms))
+        self._queue.add(job)
+
     def _straight(self, lane: Lane, job: Job, now: float) -> Batch | None:
         """Return a batch of *job* alone, for an empty queue; None if no idle option meets it."""
-        goal = job.goal or self._goal
+        goal = job.goal or self._lanes.goal
         order = lane.order(goal)
         left_ms = (job.due - now) * 1000
         for index in range(lane.start(goal, job.rows), len(order)):
             runner = order[index]
-            if runner.threads <= self._cores.free and runner.p95_ms(job.rows) <= left_ms:
+            if runner.p95_ms(job.rows) <= left_ms:
+                if runner.threads > self._cores.free:
+                    return None  # it may be worth waiting for
                 return self._batch(lane, goal, index, [job], now)
         return None
 
-    def _admit(self, lane: Lane, job: Job, now: float) -> None:
-        """Refuse *job* if it can't be met, or find it a place."""
-        thrifty = lane.thrifty
-        if thrifty is None:
-            raise refusals.unloaded(lane.name)
-        job.cost_ms = lane.row_cost(thrifty) * job.rows
-        if len(self._queue) >= self.max_queue:
-            victim = self._victims(job, len(self._queue), least_ms=0.0)
-            if not victim:
-                raise refusals.full(self.max_queue, self._queue.cost_ms)
-            self._give_way(victim)
-        position = self._queue.position(job)
-        wait_ms = self._cores.busy_ms(now) + self._queue.cost_before(position)
-        own_ms = self._least_ms(lane, job.rows)
-        if position:  # it will share a call with those before it
-            own_ms = max(own_ms, thrifty.p95_ms(max(job.rows, lane.call_rows(thrifty))))
-        over_ms = wait_ms + own_ms - (job.due - now) * 1000
-        if over_ms > 0:
-            victims = self._victims(job, position, least_ms=over_ms)
-            if not victims:
-                raise refusals.late(job, wait_ms, own_ms, now)
-            self._give_way(victims)
-
-    def _victims(self, job: Job, before: int, least_ms: float) -> list[Job]:
-        """Return waiting jobs that *job* has a better right than; nothing if they don't suffice.
-
-        They are the last of the flow that has most waiting, as long as it keeps more than the
-        flow of *job*: dropping from the longest queue shares a server fairly without asking
-        anybody for weights.
-
-        Args:
-            before: Only these first jobs of the queue.
-            least_ms: How much they must cost together; one job at least.
-
-        Source:
-            Suter et al. (1999), Buffer management schemes for supporting TCP in gigabit routers:
-            longest queue drop.
-        """
-        if not self._queue:
-            return []
-        flow, left_ms = self._queue.dearest_flow()
-        share_ms = self._queue.flow_cost(job) + job.cost_ms
-        found: list[Job] = []
-        gained_ms = 0.0
-        for victim in self._queue.latest_of(flow, before):
-            left_ms -= victim.cost_ms
-            if left_ms < share_ms:
-                return []
-            found.append(victim)
-            gained_ms += victim.cost_ms
-            if gained_ms >= least_ms:
-                return found
-        return []
-
-    def _give_way(self, victims: Sequence[Job]) -> None:
-        for victim in victims:
-            self._drop(victim, refusals.gave_way(self._queue.cost_ms))
+    def _batch(self, lane: Lane, goal: Goal, index: int, jobs: list[Job], now: float) -> Batch:
+        """Return a batch of *jobs*, begun on the option at *index* of the lane's order."""
+        runner = lane.order(goal)[index]
+        rows = jobs[0].rows if len(jobs) == 1 else sum(job.rows for job in jobs)
+        if runner.option is not lane.last:
+            self._switched(lane, goal, index, jobs[0], now)
+        lane.took(goal, index, rows)
+        batch = Batch(lane.name, runner.option, jobs, rows, now, runner.p50_ms(rows))
+        if not runner.health.closed:
+            batch.trial = runner.health.trying = True
+            self._lanes.plan(now)
+        self._cores.start(batch)
+        return batch
 
     def _drop(self, job: Job, refusal: RequestError) -> None:
         self._queue.remove(job)
         self.dropped.append((job, refusal))
 
-    def _mates(self, head: Job, goal: Goal) -> list[Job]:
-        """Return the waiting jobs that could share a call with *head*, in order."""
-        found: list[Job] = []
-        rows = 0
-        for job in self._queue:
-            if job.lane == head.lane and (job.goal or self._goal) == goal:
-                found.append(job)
-                rows += job.rows
-                if rows >= self.max_batch * self._cores.count:
-                    break
-        return found
-
-    def _choose(
-        self, lane: Lane, goal: Goal, mates: Sequence[Job], now: float
-    ) -> tuple[int, int, float] | None:
-        """Return which option of the lane's order, how many of *mates*, and when it can start.
-
-        None if the first of *mates* can't be met.
-        """
-        order = lane.order(goal)
-        first = lane.start(goal, mates[0].rows)
-        waiting_rows = sum(job.rows for job in mates)
-        busy_ms = self._cores.busy_ms(now)
-        thrifty = lane.thrifty
-        call_ms = thrifty.p95_ms(lane.call_rows(thrifty)) if thrifty is not None else 0.0
-        fallback: tuple[float, int, int, float] | None = None
-        for index in (*range(first, len(order)), *range(first)):
-            runner = order[index]
-            start = self._cores.free_at(runner.threads, now)
-            groups = max(1, self._cores.free // runner.threads)  # idle cores share what waits
-            most = min(lane.call_rows(runner), -(-waiting_rows // groups))
-            count = takes(runner, mates, start, most)
-            if not count:
-                continue
-            rows = sum(job.rows for job in mates[:count])
-            used_ms = runner.p50_ms(rows) * runner.threads / self._cores.count
-            through = now + (busy_ms + used_ms) / 1000
-            if index >= first and leaves_time(
-                self._behind(mates, count), through, call_ms, self.tuning.margin
-            ):
-                return index, count, start
-            cost = used_ms / rows
-            if fallback is None or cost < fallback[0]:
-                fallback = (cost, index, count, start)
-        return None if fallback is None else fallback[1:]
-
-    def _behind(self, mates: Sequence[Job], count: int) -> Sequence[Job]:
-        """Return the waiting jobs but the first *count* of *mates*, in order."""
-        taken = set(map(id, mates[:count]))
-        return [job for job in self._queue if id(job) not in taken]
-
-    def _least_ms(self, lane: Lane, rows: int) -> float:
-        """Return the p95 latency of *rows* rows on the fastest option, in ms."""
-        return min((runner.p95_ms(rows) for runner in lane.order("latency")), default=0.0)
-
-    def _batch(self, lane: Lane, goal: Goal, index: int, jobs: list[Job], now: float) -> Batch:
-        runner = lane.order(goal)[index]
-        rows = 0
-        for job in jobs:
-            rows += job.rows
-            if self._queue:
-                self._queue.remove(job)
-        if runner.option is not lane.last:
-            self._switched(lane, goal, index, jobs[0], now)
-        lane.took(goal, index, rows)
-        batch = Batch(
-            lane.name, runner.option, jobs, rows, started=now, expected_ms=runner.p50_ms(rows)
-        )
-        if not runner.health.closed:
-            batch.trial = runner.health.trying = True
-            self._refresh(now)
-        self._cores.start(batch)
-        return batch
-
-    def _again(
-        self,
-        batch: Batch,
-        runner: Runner,
-        jobs: list[Job],
-        now: float,
-        failed: Option | None = None,
-    ) -> Batch:
-        """Return another attempt at *jobs* of *batch*, begun."""
-        rows = sum(job.rows for job in jobs)
-        again = Batch(
-            lane=batch.lane,
-            option=runner.option,
-            jobs=jobs,
-            rows=rows,
-            started=now,
-            expected_ms=runner.p50_ms(rows),
-            attempt=batch.attempt + 1 if len(jobs) == len(batch.jobs) and failed else ALONE,
-            failed=failed,
-        )
-        self._cores.start(again)
-        return again
-
-    def _others(self, batch: Batch) -> list[Runner]:
-        """Return what could answer *batch* instead; a pin does not turn a failure into an error."""
-        lane = self._lanes.get(batch.lane)
-        runners = lane.runners if lane is not None else ()
-        return [r for r in runners if r.health.closed and r.option is not batch.option]
-
-    # Rotation ------------------------------------------------------------------------------------
-
-    def _take_out(self, option: Option, now: float, why: str) -> None:
-        health = self._health[option.variant]
-        pause_s = health.open(now, self.tuning.backoff_s, self.tuning.longest_backoff_s)
-        text = f"{option.variant} failed and pauses for {pause_s:g} s: {why}"
-        self._rotated("failure", now, text, {"failures": health.failures, "pause_s": pause_s})
-
-    def _rotated(self, reason: Reason, now: float, why: str, figures: Mapping[str, float]) -> None:
-        """Bring the lanes up to date with what is in rotation, and say so."""
-        self._refresh(now)
-        for lane in self._lanes.values():
-            self._decide(lane, reason, now, why, figures)
-
-    def _refresh(self, now: float) -> None:
-        for lane in self._lanes.values():
-            lane.refresh(now)
-            lane.plan(lane.rate.cautious)
-
-    # What is told --------------------------------------------------------------------------------
-
-    def _decide(
-        self,
-        lane: Lane,
-        reason: Reason,
-        now: float,
-        why: str,
-        figures: Mapping[str, float] | None = None,
-    ) -> None:
-        """Record what most of the lane's requests start from, if that changed."""
-        runner = lane.main(self._goal)
-        after = None if runner is None else runner.option
-        if after is lane.nominal:
-            return
-        before, lane.nominal = lane.nominal, after
-        self.journal.record(lane, before, after, reason, now, why, figures or {})
-
     def _switched(self, lane: Lane, goal: Goal, index: int, job: Job, now: float) -> None:
+        """Count a batch that goes to another option than the one before."""
         runner = lane.order(goal)[index]
+        strayed = index != lane.start(goal, job.rows)
         reason: Reason = "rate"
         if lane.last is None:
             reason = "start"
-        elif index != lane.start(goal, job.rows):
+        elif strayed or lane.strayed:  # away for want of time, or back
             reason = "slack"
         elif job.goal is not None:
             reason = "prefer"
@@ -471,4 +292,5 @@ class Scheduler:
             "ratio": runner.health.ratio,
             "p95_ms": runner.p95_ms(job.rows),
         }
+        lane.strayed = strayed
         self.journal.switched(lane, runner.option, reason, now, figures)

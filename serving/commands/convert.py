@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     "precisions",
-    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+    type=click.Choice(["fp32", "fp16", "bf16", "int8", "w16", "w8"]),
     multiple=True,
     help="Only this one; may be repeated.",
 )
@@ -49,6 +49,25 @@ if TYPE_CHECKING:
 @click.option("--input", "inputs", metavar="NAME", multiple=True, help="Array or column of --data.")
 @click.option("--target", metavar="NAME", help="Array or column of --data with the labels.")
 @click.option(
+    "--weights",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="What torch:module:factory loads: .safetensors, .pt or .pth.",
+)
+@click.option(
+    "--inputs",
+    "takes",
+    metavar="NAME:SHAPE[:DTYPE]",
+    multiple=True,
+    help="What the SOURCE takes, if it doesn't say, such as pixels:-1,64; may be repeated.",
+)
+@click.option(
+    "--trust-pickle",
+    "consent",
+    metavar="'I trust this file'",
+    help="These words let a pickle be loaded, which runs what its author put into it.",
+)
+@click.option(
     "-o",
     "--output",
     metavar="DIR",
@@ -64,6 +83,9 @@ def convert(
     data: Path | None,
     inputs: tuple[str, ...],
     target: str | None,
+    weights: Path | None,
+    takes: tuple[str, ...],
+    consent: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -79,8 +101,10 @@ def convert(
     from scanflow_serve.runtime.host.recorded import load_profile
     from scanflow_serve.serving import conversion, report
     from scanflow_serve.serving.progress import progress
+    from scanflow_serve.serving.source_policy import Given, policy_or_source
 
-    policy_file = conversion.policy_or_source(source, data=data, inputs=inputs, target=target)
+    given = Given(data, inputs, target, weights, takes, consent)
+    policy_file = policy_or_source(source, given)
     policy_file = conversion.restricted(policy_file, precisions, backends)
     host = load_profile(host_file) if host_file is not None else profile_host()
     with progress("converting") as shown:
@@ -121,11 +145,22 @@ def result_table(results: Sequence[Result], *, title: str) -> Table:
             _number(result.accuracy, ".3f"),
             _number(result.drop, ".3f"),
             _number(result.agreement, ".1%"),
-            "ok" if result.refusal is None else f"refused: {result.refusal.reason}",
+            _verdict(result),
         )
         style = "dim" if result.refusal is not None else None
         table.add_row(*map(Text, cells), style=style)
     return table
+
+
+def _verdict(result: Result) -> str:
+    """Return the verdict, and what a file is in effect where that is not what was asked for."""
+    if result.refusal is not None:
+        return f"refused: {result.refusal.reason}"
+    found = result.artifact
+    if found is None or set(found.manifest.effective.values()) <= {found.precision}:
+        return "ok"
+    shares = (f"{kind} {share:.0%}" for kind, share in found.manifest.weights.items())
+    return f"ok, but most weights could not be converted: {', '.join(shares)}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -194,6 +194,9 @@ def test_subject_is_converted_verified_and_timed(
     for found in rows.values():
         assert set(found.p50_ms) in (wanted, set())
         assert found.p50_ms or found.refusal
+    if key == "mlp":
+        stored = [f"{b} {p}" for b in ("onnxruntime", "openvino") for p in ("w16", "w8")]
+        assert all(rows[name].served for name in stored), [rows[name].refusal for name in stored]
     if key == "forest":
         assert "TreeEnsembleClassifier" in str(rows["openvino fp32"].refusal)
     else:

@@ -27,6 +27,7 @@ from scanflow_serve.runtime.supply import artifact_for
 
 pytestmark = pytest.mark.slow
 INT8 = {"backends": ["onnxruntime", "openvino"], "precisions": ["fp32", "int8"], "threads": [1]}
+FP32 = {"backends": ["onnxruntime"], "precisions": ["fp32"], "threads": [1]}
 CALIBRATION = {"data": "digits.npz", "input": "pixels"}
 
 
@@ -164,7 +165,7 @@ def test_failing_conversion_takes_only_its_own_candidates_down(
 def test_corrupt_artifact_is_made_again_at_the_next_start(
     folder: Path, host: HostProfile, tmp_path: Path
 ) -> None:
-    path = one(folder, "skops", max_accuracy_drop=0.004)
+    path = one(folder, "skops", max_accuracy_drop=0.004, variants=FP32)
     outcome = prepared(path, host)
     kept.save(outcome, tmp_path)
     artifact = outcome.artifacts["skops"][0]

@@ -188,7 +188,8 @@ def test_host_without_a_converted_model_is_told_what_to_run_where(
         "On a machine with scanflow-serve[convert,track], run:",
         f"  export MLFLOW_TRACKING_URI={server.uri}",
         f"  scanflow-serve convert models:/{name}/1 --for host.json",
-        f"  scanflow-serve artifacts publish KEY --to models:/{name}",
+        f"  scanflow-serve artifacts publish KEY --to models:/{name}"
+        "  # for each KEY of: scanflow-serve artifacts list",
     ]
 
 

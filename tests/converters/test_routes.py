@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from scanflow_serve.converters.routes import STEPS, Form, Step, installed_tools, route, versions
+from scanflow_serve.runtime.artifacts import Format
 from scanflow_serve.runtime.measurements import Refusal
 
 ALL_TOOLS = frozenset({"onnx", "onnxslim", "onnxruntime", "openvino", "nncf"})
@@ -28,7 +29,9 @@ def names(found: tuple[Step, ...] | Refusal) -> list[str]:
         (Form("onnx", "fp16"), ["clean", "onnx-fp16"]),
         (Form("onnx", "int8"), ["clean", "onnx-int8-static"]),
         (Form("openvino", "fp32"), ["openvino"]),
-        (Form("openvino", "fp16"), ["openvino-fp16"]),
+        (Form("onnx", "w8"), ["clean", "onnx-w8"]),
+        (Form("onnx", "w16"), ["clean", "onnx-w16"]),
+        (Form("openvino", "w16"), ["openvino-w16"]),
         (Form("openvino", "int8"), ["openvino-int8"]),
         (Form("openvino", "w8"), ["openvino-w8"]),
     ],
@@ -42,7 +45,7 @@ def test_ways_join_where_they_fit() -> None:
     for start, goal in ((ONNX, Form("openvino", "int8")), (Form("openvino", "fp32"), None)):
         for step in route(
             start,
-            goal or Form("openvino", "fp16"),
+            goal or Form("openvino", "w16"),
             installed=ALL_TOOLS,
             data=True,
             features=ARM,
@@ -91,6 +94,23 @@ def test_fp16_for_onnx_needs_a_processor_that_computes_in_it() -> None:
     found = route(ONNX, Form("onnx", "fp16"), installed=ALL_TOOLS, data=True, features=X86)
     assert isinstance(found, Refusal)
     assert found.reason.startswith("this processor does not compute in fp16: none of asimdhp")
+
+
+def test_accelerator_that_computes_in_fp16_is_reason_enough_to_make_it() -> None:
+    goal, features = Form("onnx", "fp16"), X86 | {"CUDA"}
+    assert names(route(ONNX, goal, installed=ALL_TOOLS, data=False, features=features)) == [
+        "clean",
+        "onnx-fp16",
+    ]
+
+
+@pytest.mark.parametrize("precision", ["w8", "w16"])
+@pytest.mark.parametrize("format_", ["onnx", "openvino"])
+def test_weights_alone_need_neither_rows_nor_arithmetic(format_: Format, precision: str) -> None:
+    found = route(
+        ONNX, Form(format_, precision), installed=ALL_TOOLS, data=False, features=frozenset()
+    )
+    assert names(found)[-1] == f"{format_}-{precision}"
 
 
 def test_int8_file_is_not_made_into_another_precision() -> None:

@@ -8,6 +8,7 @@ from planning_worlds import host, policy
 from scanflow_serve.runtime.candidates import (
     Listing,
     Stored,
+    conversions,
     direct,
     failed,
     references_of,
@@ -86,6 +87,58 @@ def test_file_that_is_int8_runs_as_it_stands() -> None:
     assert found == {"onnxruntime-int8x1": None, "openvino-int8x1": None}
 
 
+def converted(machine=None, stored=None, calibration=None, **variants):
+    """Return the conversions of the model cnn."""
+    models = {"cnn": {"source": "cnn.onnx", **({"variants": variants} if variants else {})}}
+    rules = policy(models=models, calibration=calibration)
+    return conversions("cnn", rules, machine or host(1), BOTH, stored or Stored())
+
+
+@pytest.mark.parametrize("precision", ["w8", "w16"])
+def test_weights_in_fewer_bits_are_made_for_each_backend_where_asked_for(precision: str) -> None:
+    wanted = (("onnxruntime", precision), ("openvino", precision))
+    assert converted(precisions=["fp32", precision]) == wanted
+    assert listed(precisions=[precision]) == {
+        f"onnxruntime-{precision}x1": None,
+        f"openvino-{precision}x1": None,
+    }
+    assert converted() == ()
+
+
+def test_fp16_is_a_file_for_onnxruntime_and_a_cast_for_openvino() -> None:
+    assert converted(host(1, **ARM)) == (("onnxruntime", "fp16"),)
+    found = listed(host(1, **ARM), precisions=["fp16"])
+    assert found == {"onnxruntime-fp16x1": None, "openvino-fp16x1": None}
+
+
+def test_fp16_is_not_made_for_a_processor_that_lacks_it_and_says_what_stores_it() -> None:
+    assert converted(precisions=["fp16"]) == ()
+    rules = policy(models={"cnn": {"source": "c", "variants": {"precisions": ["fp16"]}}})
+    (reason, _) = (
+        o.refusal.reason for o in variants_of("cnn", rules, host(1), BOTH, Stored()) if o.refusal
+    )
+    assert reason.endswith("none of asimdhp, fphp; w16 stores weights in it, and computes in fp32")
+
+
+def test_fp16_for_an_accelerator_is_made_on_any_processor() -> None:
+    cuda = host(1, accelerators=("onnxruntime:CUDAExecutionProvider",))
+    assert converted(cuda, precisions=["fp16"]) == (("onnxruntime", "fp16"),)
+    assert converted(cuda, precisions=["fp16"], devices=["CPU"]) == ()
+    assert listed(cuda, backends=["onnxruntime"], precisions=["fp16"]) == {
+        "onnxruntime-fp16x1": "unsupported",
+        "onnxruntime-fp16@CUDAx1": None,
+    }
+
+
+def test_file_whose_weights_are_int8_runs_as_it_stands() -> None:
+    found = listed(stored=Stored(precision="w8"))
+    assert found == {"onnxruntime-w8x1": None, "openvino-w8x1": None}
+    assert listed(stored=Stored(precision="w8"), precisions=["fp32"]) == {
+        "onnxruntime-fp32x1": "unsupported",
+        "openvino-fp32x1": "unsupported",
+    }
+
+
 def test_missing_backend_names_the_install_command() -> None:
     rules = policy()
     installed = {"onnxruntime": True, "openvino": False}
@@ -158,6 +211,7 @@ def test_accelerators_of_the_host_are_tried_beside_the_cpu_without_a_search_for_
     assert listed(host(2, accelerators=GPUS), threads=[2]) == {
         "onnxruntime-fp32x2": None,
         "onnxruntime-fp32@CUDAx1": None,
+        "onnxruntime-fp16@CUDAx1": None,
         "openvino-fp32x2": None,
         "openvino-fp32@GPUx1": None,
         "openvino-fp16@GPUx1": None,
@@ -184,7 +238,11 @@ def test_int8_file_runs_on_the_accelerators_that_compute_in_it() -> None:
 
 def test_policy_restricts_the_devices() -> None:
     found = listed(host(1, accelerators=GPUS), devices=["CUDA", "NPU"])
-    assert found == {"onnxruntime-fp32@CUDAx1": None, "openvino-fp16@NPUx1": None}
+    assert found == {
+        "onnxruntime-fp32@CUDAx1": None,
+        "onnxruntime-fp16@CUDAx1": None,
+        "openvino-fp16@NPUx1": None,
+    }
 
 
 def test_device_that_the_policy_asks_for_and_the_host_lacks_is_listed_with_the_reason() -> None:

@@ -24,6 +24,7 @@ from sklearn.svm import LinearSVC
 from scanflow_serve.policies.errors import ArtifactError
 from scanflow_serve.runtime.tensors import TensorSpec
 
+pytestmark = pytest.mark.slow
 IMAGES, DIGITS = load_digits(return_X_y=True)
 IMAGES, DIGITS = IMAGES[:300].astype(np.float32), DIGITS[:300]
 NAMES = np.array([f"digit {n}" for n in DIGITS])

@@ -37,7 +37,7 @@ def test_columns_of_a_signature_are_read(folder: Path) -> None:
     [
         ("flavors: {sklearn: {pickled_model: ../../x.pkl}}", r"inside of its folder, got '\.\./"),
         ("flavors: {onnx: {data: gone.onnx}}", "file must be there, got none"),
-        ("flavors: {spacy: {}, python_function: {}}", "flavour of onnx, pytorch, sklearn, got "),
+        ("flavors: {spacy: {}, python_function: {}}", "sklearn, scanflow_serve, got "),
         ("flavors: [", "must be an MLmodel file, got one that can't be read"),
         ("just text", "must be an MLmodel file, got one that can't be read"),
         ("flavors: {onnx: nothing}", "must be an MLmodel file, got one that can't be read"),

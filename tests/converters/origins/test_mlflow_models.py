@@ -126,8 +126,16 @@ def test_registered_pickle_is_refused_without_consent(
 
 @pytest.mark.parametrize("source", ["models:/onnx/99", "models:/none/1", "models:/onnx@none"])
 def test_model_that_the_server_lacks_is_refused(find: Find, server: Server, source: str) -> None:
-    with pytest.raises(ArtifactError, match=f"{source} must be at the MLflow server {server.uri}"):
+    rule = f"{source} must be at the MLflow server {server.uri}, got: .* Look up its name"
+    with pytest.raises(ArtifactError, match=rule):
         find(source, track=server.uri)
+
+
+def test_server_that_does_not_answer_is_named_without_its_password(find: Find) -> None:
+    with pytest.raises(ArtifactError, match=r"MLflow server http://127\.0\.0\.1:9, got") as caught:
+        find("models:/onnx/1", track="http://me:secret@127.0.0.1:9")
+    assert "secret" not in str(caught.value)
+    assert "Start the server, or name it in track.uri" in str(caught.value)
 
 
 def test_fetched_models_need_no_server(

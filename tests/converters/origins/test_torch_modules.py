@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from scanflow_serve.policies.errors import ArtifactError
 from scanflow_serve.runtime.tensors import TensorSpec
 
+pytestmark = pytest.mark.slow
 NET = """
     import torch
     from . import blocks

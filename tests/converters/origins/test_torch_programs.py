@@ -12,7 +12,7 @@ from origin_worlds import Find, artifact, assert_answers_alike
 from scanflow_serve.policies.errors import ArtifactError
 from scanflow_serve.runtime.tensors import TensorSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")]
 
 
 def save(path: Path, *, batch: int | None = None) -> Path:
