@@ -89,13 +89,9 @@ class EDetector:
         factors = [log_factors(each, self._floor) for each in (p, against_low)]
         before = self._bets.rows // self._bets.step
         path = self._bets.update(np.concatenate(factors, axis=1), ids, at)
-        if len(ids):
-            for side, telling in enumerate(self._telling):
-                start = int(self._bets.starts[side * len(EPSILONS) + MIDDLE]) - before
-                if start >= 0:
-                    telling.clear()
-                since = max(start, 0)
-                telling.offer(factors[side][since:, MIDDLE], ids[since:])
+        for side, telling in enumerate(self._telling):
+            start = int(self._bets.starts[side * len(EPSILONS) + MIDDLE]) - before
+            telling.follow(factors[side][:, MIDDLE], ids, start)
         return path
 
     @property

@@ -57,6 +57,13 @@ class TellingRows:
         self._contributions = among[first]
         self._ids = tuple(names[int(row)] for row in first)
 
+    def follow(self, contributions: Array, ids: Sequence[str], start: int) -> None:
+        """Offer the rows of a bet that began anew at row *start* of these; before them, if < 0."""
+        if start >= 0:
+            self.clear()
+        if len(ids):
+            self.offer(contributions[max(start, 0) :], ids[max(start, 0) :])
+
     def state(self) -> dict[str, Array]:
         """Return all that is kept over a restart, as arrays."""
         return {
