@@ -92,6 +92,8 @@ class Reading:
             that it reaches A no sooner than after A rows on average. The host adds up the
             weighted wealth of all checks of a model, and alarms at `expected_run_length`.
             None: it does not bet; `alarm` decides.
+        peak: Largest `wealth` since `result` was last called, where it is known row by row: the
+            check's own alarm goes by it, so that a batch hides nothing. None: take `wealth`.
         alarm: Whether it is in alarm by its own rule; only where `wealth` is None.
         p_val: Of its latest rows or window; None where it has none.
         ready: False while it still gathers what it needs; `why` says what.
@@ -100,6 +102,7 @@ class Reading:
 
     statistic: float
     wealth: float | None = None
+    peak: float | None = None
     alarm: bool = False
     p_val: float | None = None
     ready: bool = True
@@ -115,18 +118,24 @@ class Check(Protocol):
     with the rule and the cure.
 
     Attributes:
-        family: What kind of trouble it sees.
-        needs: What it looks at.
         cost: ``inline``: `observe` may be called before inference, on the request's path.
         extra: Extra of scanflow-serve that it needs, None if none.
         mergeable: Replicas' states can be added up by `merge`.
     """
 
-    family: ClassVar[Family]
-    needs: ClassVar[frozenset[Need]]
     cost: ClassVar[Cost]
     extra: ClassVar[str | None]
     mergeable: ClassVar[bool]
+
+    @property
+    def family(self) -> Family:
+        """Return what kind of trouble it sees; a class variable will do."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Return what it looks at; a class variable will do."""
+        ...
 
     def fit(self, reference: Reference) -> None:
         """Learn normal times, and arm.
