@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from scanflow_serve.runtime.checks.inspection import Finding
 from scanflow_serve.runtime.tensors import Tensors
 
 Prefer: TypeAlias = Literal["accuracy", "latency"]
@@ -39,6 +40,7 @@ class Response:
         variant: ``Candidate.variant_id`` of what answered.
         queue_ms: Time before inference began.
         compute_ms: Time of inference.
+        findings: What integrity checks found in the inputs; None: none looked.
     """
 
     outputs: Tensors
@@ -49,3 +51,4 @@ class Response:
     variant: str
     queue_ms: float
     compute_ms: float
+    findings: tuple[Finding, ...] | None = None

@@ -10,12 +10,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 
 from scanflow_serve.policies.errors import InputError, RequestError, ScanflowError
 from scanflow_serve.policies.schema import Auth, Limits
+from scanflow_serve.serving import environment
 from scanflow_serve.serving.http.compression import WORTHWHILE, accepted_encoding, deflate
 from scanflow_serve.serving.http.exchange import (
     ClientDisconnectedError,
@@ -106,7 +108,8 @@ class Application:
         self._body_limit = int(serve.limits.body_mb * MIB)
         self._logged = serve.access_log
         self.metrics.planned(engine.plan)
-        return open_site(engine, self.metrics)
+        state = self._environ.get(environment.STATE)
+        return open_site(engine, self.metrics, None if state is None else Path(state))
 
     async def shutdown(self) -> None:
         """Stop answering and free the engine."""

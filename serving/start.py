@@ -13,7 +13,7 @@ from scanflow_serve.runtime import prepared
 from scanflow_serve.runtime.engine import Engine
 from scanflow_serve.serving import environment
 from scanflow_serve.serving.collector import calm_collector
-from scanflow_serve.serving.http.site import image_reader
+from scanflow_serve.serving.http.site import image_reader, open_guard
 
 POLICY_FILE = "policy.json"  # in the state folder
 
@@ -31,6 +31,7 @@ def start_engine(state: Path | None = None) -> Engine:
     state = state or Path(os.environ[environment.STATE])
     engine = Engine(prepared.load(state, policy_file=kept_policy(state)))
     image_reader(engine)  # here a fault is told in a line; in the lifespan, in a traceback
+    open_guard(engine, state)
     calm_collector()
     return engine
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
+from scanflow_serve.serving import environment
 from scanflow_serve.serving.collector import calm_collector
 from scanflow_serve.serving.launch import Launch
 from scanflow_serve.serving.lifetime import end_with_parent
@@ -51,7 +52,8 @@ def application(start: Launch) -> ASGIApp:
     from scanflow_serve.serving.app import create_app
     from scanflow_serve.serving.start import start_or_exit
 
-    return create_app(lambda: start_or_exit(Path(start.state)))
+    environ = {**os.environ, environment.STATE: start.state}
+    return create_app(lambda: start_or_exit(Path(start.state)), environ)
 
 
 def settings(start: Launch) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import Finding
 from scanflow_serve.runtime.requests import Prefer
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 from scanflow_serve.serving.http.arrays import array, fit_shape
 from scanflow_serve.serving.http.exchange import Exchange, shown
+from scanflow_serve.serving.http.guard import path_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,18 @@ class Batch:
 
     Attributes:
         batched: False if the client left out the batch dimension; the reply does too.
+        where: Of the inputs in the body.
     """
 
     inputs: Tensors
     rows: int
     batched: bool = True
+    where: str = "inputs"
+
+    def place(self, finding: Finding) -> str:
+        """Return the JSON path of a finding's value."""
+        named = len(self.inputs) > 1
+        return path_in(self.where, batched=self.batched, named=named)(finding)
 
 
 def only_input(signature: Signature, where: str) -> TensorSpec:
@@ -86,7 +95,7 @@ def batch(arrays: Mapping[str, Array], signature: Signature, max_rows: int, wher
         rows = value.shape[0]
         inputs[spec.name] = value
     bound_rows(rows, max_rows, where)
-    return Batch(inputs, rows, batched=not single)
+    return Batch(inputs, rows, batched=not single, where=where)
 
 
 def bound_rows(rows: int, most: int, where: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import verdicts
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.runtime.tensors import Signature
 from scanflow_serve.serving.http.exchange import Exchange, Reply, json_reply, parse_json, shown
@@ -43,14 +44,16 @@ async def invocations(site: Site, exchange: Exchange) -> Reply:
         asked.rows,
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
+        place=asked.place,
     )
-    # A member of ours beside MLflow's: its clients read "predictions" and leave the rest alone.
-    reply = json_reply(
-        {
-            "predictions": predictions(response),
-            "scanflow_prediction_ids": response.prediction_ids,
-        }
-    )
+    # Members of ours beside MLflow's: its clients read "predictions" and leave the rest alone.
+    document = {
+        "predictions": predictions(response),
+        "scanflow_prediction_ids": response.prediction_ids,
+    }
+    if response.findings is not None:
+        document["scanflow_checks"] = verdicts(response.findings, len(response.prediction_ids))
+    reply = json_reply(document)
     reply.headers = answer_headers(response)
     return reply
 

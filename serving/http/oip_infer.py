@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import Finding
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 from scanflow_serve.serving.http import oip_tensors
 from scanflow_serve.serving.http.exchange import Exchange, Reply, parse_json, shown
+from scanflow_serve.serving.http.guard import path_in
 from scanflow_serve.serving.http.inputs import bound_rows, deadline_ms, prefer
 from scanflow_serve.serving.http.oip_outputs import Wanted, infer_reply
 from scanflow_serve.serving.http.site import Site
@@ -29,6 +31,7 @@ class InferRequest:
         id: The client's own, echoed.
         wanted: Outputs in the order asked for; all of them where none is named.
         deadline_ms: From ``parameters.timeout``, which is in µs.
+        order: Names of the inputs as the body has them.
     """
 
     inputs: Tensors
@@ -36,6 +39,13 @@ class InferRequest:
     wanted: tuple[Wanted, ...]
     id: str | None = None
     deadline_ms: float | None = None
+    order: tuple[str, ...] = ()
+
+    def place(self, finding: Finding) -> str:
+        """Return the JSON path of a finding's value."""
+        if finding.input not in self.order:
+            return path_in("body")(finding)
+        return path_in(f"inputs[{self.order.index(finding.input)}].data")(finding)
 
 
 async def infer(site: Site, exchange: Exchange) -> Reply:
@@ -49,6 +59,7 @@ async def infer(site: Site, exchange: Exchange) -> Reply:
         asked.rows,
         deadline_ms=min(budgets, default=None),
         prefer=prefer(exchange),
+        place=asked.place,
     )
     return infer_reply(served, asked.id, asked.wanted, response)
 
@@ -127,6 +138,7 @@ def _parse_document(
         _wanted(document.get("outputs"), served, binary_default),
         identity,
         _timeout_ms(parameters),
+        tuple(inputs),
     )
 
 

@@ -100,13 +100,17 @@ COMPONENTS: Json = {
             "variant": TEXT,
             "workflow": TEXT,
             "latency_ms": {"type": "number", "minimum": 0},
-        }
+            "checks": {"type": "array", "description": "What integrity checks found, by row."},
+        },
+        optional=("checks",),
     ),
     "Invocation": record(
         {
             "predictions": {"type": ["array", "object"]},
             "scanflow_prediction_ids": items(TEXT) | {"description": "One a row; for /feedback."},
-        }
+            "scanflow_checks": {"type": "array", "description": "As `checks` of /predict."},
+        },
+        optional=("scanflow_checks",),
     ),
     "ServerMetadata": record({"name": TEXT, "version": TEXT, "extensions": items(TEXT)}),
     "Health": record(

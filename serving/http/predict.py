@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import verdicts
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.runtime.tensors import Array, Tensors
 from scanflow_serve.serving.http.exchange import Exchange, Reply, json_reply, parse_json, shown
@@ -39,6 +40,7 @@ async def predict(site: Site, exchange: Exchange) -> Reply:
         asked.rows,
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
+        place=asked.place,
     )
     reply = json_reply(prediction(served, response, batched=asked.batched))
     reply.headers = answer_headers(response)
@@ -67,7 +69,8 @@ def read(body: bytes, media_type: str, served: Served, site: Site) -> Batch:
     if media_type in FORMATS:
         if site.images is None:
             raise RequestError(415, UNSET)
-        return Batch(site.images.read(body, media_type), 1, batched=False)
+        inputs = site.images.read(body, media_type)
+        return Batch(inputs, 1, batched=False, where="image")
     raise RequestError(
         415, f"Content-Type must be one of {', '.join(ACCEPTED)}, got {shown(media_type)}."
     )
@@ -82,6 +85,10 @@ def prediction(served: Served, response: Response, *, batched: bool) -> dict[str
         ids = ids[0]
         labels = None if labels is None else labels[0]
         outputs = {name: json_value(array)[0] for name, array in response.outputs.items()}
+    told: dict[str, Any] = {}
+    if response.findings is not None:
+        checks = verdicts(response.findings, len(response.prediction_ids))
+        told["checks"] = checks if batched else checks[0]
     return {
         "id": ids,
         "label": labels,
@@ -91,6 +98,7 @@ def prediction(served: Served, response: Response, *, batched: bool) -> dict[str
         "variant": response.variant,
         "workflow": response.workflow,
         "latency_ms": round(response.queue_ms + response.compute_ms, 4),
+        **told,
     }
 
 

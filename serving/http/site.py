@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from scanflow_serve.runtime.checks.inspection import Unread
 from scanflow_serve.runtime.requests import Prefer, Request, Response
 from scanflow_serve.runtime.tensors import Tensors
 from scanflow_serve.serving.http.exchange import Exchange, Headers, Reply
+from scanflow_serve.serving.http.guard import Guard, Place, path_in
 from scanflow_serve.serving.http.images import ImageReader
+from scanflow_serve.serving.integrity import integrity_checks
 from scanflow_serve.serving.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 # Ids in the reply's header: 64 of 27 bytes are 1.7 KB, well under the 8 KB that clients read.
 MOST_IDS = 64
+INPUTS = path_in("inputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,13 @@ class Site:
 
     Attributes:
         images: Reads image bodies; None if the policy doesn't say how.
+        guard: Inspects inputs before inference; None if the policy has no integrity check.
     """
 
     engine: Engine
     metrics: Metrics
     images: ImageReader | None = None
+    guard: Guard | None = None
 
     @property
     def max_rows(self) -> int:
@@ -57,14 +64,25 @@ class Site:
         *,
         deadline_ms: float | None,
         prefer: Prefer | None,
+        unread: Sequence[Unread] = (),
+        place: Place = INPUTS,
     ) -> Response:
         """Return the engine's answer, counted.
 
+        Args:
+            unread: Cells of the body that are no values; *inputs* has placeholders there.
+            place: Where in the body a finding's value stands.
+
         Raises:
-            RequestError: 503 queue full, 504 deadline can't be met.
+            RequestError: 422 an integrity check refuses the inputs, 503 queue full, 504 deadline
+                can't be met.
             ScanflowError: The inference failed.
         """
         started = time.perf_counter()
+        found = None
+        if self.guard is not None:
+            found = self.guard.inspect(served.name, inputs, rows, unread, place)
+            inputs = found.inputs or inputs
         try:
             response = await self.engine.infer(
                 Request(served.name, inputs, rows, deadline_ms, prefer)
@@ -72,17 +90,37 @@ class Site:
         except Exception:
             self.metrics.failure(served.name, time.perf_counter() - started)
             raise
+        if found is not None:
+            response.findings = found.findings
         self.metrics.inference(served.name, rows, response, time.perf_counter() - started)
         return response
 
 
-def open_site(engine: Engine, metrics: Metrics) -> Site:
+def open_site(engine: Engine, metrics: Metrics, state: Path | None = None) -> Site:
     """Return the site of a loaded engine.
+
+    Args:
+        state: Where what checks infer is kept; None: nowhere.
 
     Raises:
         UsageError: The policy's ``serve.image`` does not give what the model takes.
+        ScanflowError: As `open_guard`.
     """
-    return Site(engine, metrics, image_reader(engine))
+    return Site(engine, metrics, image_reader(engine), open_guard(engine, state))
+
+
+def open_guard(engine: Engine, state: Path | None) -> Guard | None:
+    """Return what inspects inputs, None if the policy has no integrity check.
+
+    Raises:
+        ScanflowError: As `integrity_checks`.
+    """
+    checks = integrity_checks(engine, state)
+    if not checks:
+        return None
+    wanted = engine.served(engine.policy_file.policy.name).signature.inputs
+    served = (engine.served(name) for name in engine.names())
+    return Guard(checks, frozenset(each.name for each in served if each.signature.inputs == wanted))
 
 
 def image_reader(engine: Engine) -> ImageReader | None:
