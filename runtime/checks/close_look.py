@@ -155,8 +155,9 @@ class CloseLook:
             )
 
     def _columns(self, each: Unread) -> str:
-        names = [column.name for column in self.rules.inputs[each.input].columns]
-        names = names if len(names) > 1 else [*self.rules.inputs]
+        told = self.rules.inputs.get(each.input)
+        names = [] if told is None else [column.name for column in told.columns]
+        names = names if len(names) > 1 else [*self.rules.specs]
         return f"the columns {shown(names)}{', in that order' if each.rule == 'order' else ''}"
 
     def _rule_findings(

@@ -109,6 +109,13 @@ class Integrity:
         self._repeats = None if schema.duplicates else Repeats()
         self.tally.clean_share = schema.tried.at_most if schema.tried is not None else 0.0
 
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the only input's values; none where there are none to go by."""
+        if self.schema is None or len(self.schema.inputs) != 1:
+            return ()
+        names = tuple(each.name for each in next(iter(self.schema.inputs.values())).columns)
+        return () if len(names) < 2 or all(name.isdecimal() for name in names) else names
+
     def inspect(self, inputs: Tensors, rows: int, unread: Sequence[Unread] = ()) -> Inspection:
         """Return what is wrong with a request, before inference, and count it.
 

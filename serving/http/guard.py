@@ -15,6 +15,7 @@ from scanflow_serve.runtime.checks.inspection import (
 )
 from scanflow_serve.runtime.checks.integrity import Integrity
 from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.serving.http.cells import Cells
 
 Place: TypeAlias = Callable[[Finding], str]  # where in the body a finding's value stands
 
@@ -29,10 +30,11 @@ class Guard:
     def __init__(self, checks: Sequence[Integrity], names: frozenset[str]) -> None:
         self.checks = tuple(checks)
         self._names = names
+        self._columns = next(filter(None, (check.columns() for check in checks)), ())
 
-    def watches(self, name: str) -> bool:
-        """Return whether requests for the public *name* are inspected."""
-        return name in self._names
+    def cells(self, name: str) -> Cells | None:
+        """Return what takes cells that are no values, None where nothing inspects them."""
+        return Cells(self._columns) if name in self._names else None
 
     def inspect(
         self, name: str, inputs: Tensors, rows: int, unread: Sequence[Unread], place: Place
@@ -50,13 +52,15 @@ class Guard:
         findings: tuple[Finding, ...] = ()
         repaired: Tensors | None = None
         for check in self.checks:
-            found = check.inspect(inputs if repaired is None else repaired, rows, unread)
+            found = check.inspect(inputs, rows, unread)
             if found is CLEAN:
                 continue
             if found.refused is not None:
                 raise RequestError(422, refusal_text(found.refused, place(found.refused)))
             findings += found.findings
-            repaired = found.inputs or repaired
+            if found.inputs is not None:  # the next one judges what the model will get
+                inputs = repaired = found.inputs
+                unread = ()
         return CLEAN if not findings else Inspection(findings, repaired)
 
 

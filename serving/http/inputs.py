@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scanflow_serve.policies.errors import RequestError
-from scanflow_serve.runtime.checks.inspection import Finding
+from scanflow_serve.runtime.checks.inspection import Finding, Unread
 from scanflow_serve.runtime.requests import Prefer
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 from scanflow_serve.serving.http.arrays import array, fit_shape
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, shown
 from scanflow_serve.serving.http.guard import path_in
 
@@ -23,12 +24,14 @@ class Batch:
     Attributes:
         batched: False if the client left out the batch dimension; the reply does too.
         where: Of the inputs in the body.
+        unread: Cells that are no values; the inputs have placeholders there.
     """
 
     inputs: Tensors
     rows: int
     batched: bool = True
     where: str = "inputs"
+    unread: Sequence[Unread] = ()
 
     def place(self, finding: Finding) -> str:
         """Return the JSON path of a finding's value."""
@@ -55,8 +58,17 @@ def unknown_names(given: Any, known: list[str], where: str) -> RequestError:
     return RequestError(400, f"{where} must have exactly the names {known}, got {shown([*given])}.")
 
 
-def batch_of_json(value: Any, signature: Signature, max_rows: int, where: str = "inputs") -> Batch:
+def batch_of_json(
+    value: Any,
+    signature: Signature,
+    max_rows: int,
+    where: str = "inputs",
+    cells: Cells | None = None,
+) -> Batch:
     """Return the batch of a JSON value: an array for the only input, or name -> array.
+
+    Args:
+        cells: Takes what is no value of its dtype; without it that is refused.
 
     Raises:
         RequestError: 400, names, dtypes or shapes that don't fit; 413, too many rows.
@@ -66,16 +78,22 @@ def batch_of_json(value: Any, signature: Signature, max_rows: int, where: str = 
         if value.keys() != set(known):
             raise unknown_names(value, known, where)
         arrays = {
-            spec.name: array(value[spec.name], spec, f"{where}.{spec.name}")
+            spec.name: array(value[spec.name], spec, f"{where}.{spec.name}", cells)
             for spec in signature.inputs
         }
     else:
         spec = only_input(signature, where)
-        arrays = {spec.name: array(value, spec, where)}
-    return batch(arrays, signature, max_rows, where)
+        arrays = {spec.name: array(value, spec, where, cells)}
+    return batch(arrays, signature, max_rows, where, cells)
 
 
-def batch(arrays: Mapping[str, Array], signature: Signature, max_rows: int, where: str) -> Batch:
+def batch(
+    arrays: Mapping[str, Array],
+    signature: Signature,
+    max_rows: int,
+    where: str,
+    cells: Cells | None = None,
+) -> Batch:
     """Return the batch of arrays; where every one lacks the batch dimension, of one row.
 
     Raises:
@@ -95,7 +113,8 @@ def batch(arrays: Mapping[str, Array], signature: Signature, max_rows: int, wher
         rows = value.shape[0]
         inputs[spec.name] = value
     bound_rows(rows, max_rows, where)
-    return Batch(inputs, rows, batched=not single, where=where)
+    unread = () if cells is None else cells.unread
+    return Batch(inputs, rows, batched=not single, where=where, unread=unread)
 
 
 def bound_rows(rows: int, most: int, where: str) -> None:

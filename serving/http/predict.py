@@ -40,6 +40,7 @@ async def predict(site: Site, exchange: Exchange) -> Reply:
         asked.rows,
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
+        unread=asked.unread,
         place=asked.place,
     )
     reply = json_reply(prediction(served, response, batched=asked.batched))
@@ -54,18 +55,20 @@ def read(body: bytes, media_type: str, served: Served, site: Site) -> Batch:
         RequestError: 400, 413, 415 or 422, as the body's format says.
     """
     signature = served.signature
+    cells = site.cells(served)
     if media_type in ("application/json", ""):
         document = parse_json(body)
         if type(document) is not dict or document.keys() != {"inputs"}:
             raise RequestError(
                 400, f'body must be {{"inputs": …}} and nothing else, got {shown(document)}.'
             )
-        return batch_of_json(document["inputs"], signature, site.max_rows)
+        return batch_of_json(document["inputs"], signature, site.max_rows, cells=cells)
     if media_type == "application/x-npy":
         spec = only_input(signature, "body")
         return batch({spec.name: npy_array(body, spec)}, signature, site.max_rows, "body")
     if media_type == "text/csv":
-        return batch_of_table(csv_table(body, signature, header=None), signature, site.max_rows)
+        table = csv_table(body, signature, header=None, lenient=cells is not None)
+        return batch_of_table(table, signature, site.max_rows, cells)
     if media_type in FORMATS:
         if site.images is None:
             raise RequestError(415, UNSET)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from scanflow_serve.runtime.checks.inspection import Unread
 from scanflow_serve.runtime.requests import Prefer, Request, Response
 from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, Headers, Reply
 from scanflow_serve.serving.http.guard import Guard, Place, path_in
 from scanflow_serve.serving.http.images import ImageReader
@@ -55,6 +56,10 @@ class Site:
             RequestError: 404, unknown, not loaded here, or another version.
         """
         return self.engine.served(params["model"], params.get("version"))
+
+    def cells(self, served: Served) -> Cells | None:
+        """Return what takes cells that are no values; None where they are refused at once."""
+        return None if self.guard is None else self.guard.cells(served.name)
 
     async def infer(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scanflow_serve.policies.errors import UsageError
+from scanflow_serve.runtime.tensors import Signature, TensorSpec
 
 DATA = Path(__file__).parents[2] / "contract" / "data"
 RANGE = "range: {pixels: [0, 16]}"
@@ -161,3 +163,133 @@ def test_several_checks_are_all_told(serve, rows):
 def test_setting_that_fits_no_column_stops_the_start(serve):
     with pytest.raises(UsageError, match=r"checks\[0\]\.integrity: range must name an input"):
         serve(check("flag", "range: {pixel: [0, 16]}"))
+
+
+COLUMNS = ("age", "height", "weight")
+
+
+@pytest.fixture
+def people(serve, tmp_path):
+    """Return a function that serves a model of three named columns."""
+
+    shutil.copytree(DATA.parent, tmp_path, dirs_exist_ok=True)
+
+    def begin(on_fail):
+        random = np.random.default_rng(0)
+        ages = random.uniform((20, 150, 50), (60, 200, 100), (200, 3))
+        lines = [",".join(COLUMNS), *(",".join(f"{x:.2f}" for x in row) for row in ages)]
+        (tmp_path / "people.csv").write_text("\n".join(lines))
+        signature = Signature(
+            (TensorSpec("person", "float32", (None, 3)),), (TensorSpec("y", "float32", (None, 3)),)
+        )
+        return serve(
+            f"checks:\n  - integrity: {{on_fail: {on_fail}, reference: people.csv}}",
+            folder=tmp_path,
+            signature=signature,
+            run=lambda inputs: {"y": inputs["person"]},
+            output=None,
+        )
+
+    return begin
+
+
+def frame(*rows, columns=COLUMNS):
+    return {"dataframe_split": {"columns": list(columns), "data": [list(row) for row in rows]}}
+
+
+def test_named_columns_are_inferred_from_a_table(people):
+    reply = people("flag").post("/invocations", json=frame((30, 170, 60), (30, 170, 999))).json()
+    assert [[(v["rule"], v["at"]) for v in row] for row in reply["scanflow_checks"]] == [
+        [],
+        [("range", "person.weight")],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "rule", "got"),
+    [(None, "null", None), ("n/a", "format", "n/a"), ("61,5", "format", "61,5")],
+)
+def test_cell_that_is_no_value_is_422_or_repaired_by_the_median(people, cell, rule, got):
+    body = frame((30, 170, cell))
+    refused = people("refuse").post("/invocations", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("dataframe_split.data[0].weight must be a number")
+    client = people("repair")
+    (verdict,) = client.post("/invocations", json=body).json()["scanflow_checks"][0]
+    assert (verdict["rule"], verdict["value"]) == (rule, got)
+    assert 70 < verdict["repaired"] < 80
+    assert client.engine.requests[0].inputs["person"][0, 2] == np.float32(verdict["repaired"])
+
+
+def test_missing_value_is_answered_as_nan_where_it_is_to_be_flagged(people):
+    client = people("flag")
+    reply = client.post("/invocations", json=frame((30, 170, None))).json()
+    assert reply["scanflow_checks"][0][0]["rule"] == "null"
+    assert np.isnan(client.engine.requests[0].inputs["person"][0, 2])
+
+
+def test_number_in_quotes_is_answered_and_told(people):
+    client = people("flag")
+    reply = client.post("/invocations", json=frame((30, "170.5", 60))).json()
+    assert [verdict["rule"] for verdict in reply["scanflow_checks"][0]] == ["dtype"]
+    assert client.engine.requests[0].inputs["person"][0, 1] == 170.5
+
+
+def test_csv_cell_that_is_no_number_is_repaired(people):
+    client = people("repair")
+    text = "age,height,weight\n30,unknown,60\n"
+    reply = client.post("/invocations", content=text, headers={"content-type": "text/csv"}).json()
+    assert [verdict["at"] for verdict in reply["scanflow_checks"][0]] == ["person.height"]
+    assert 170 < client.engine.requests[0].inputs["person"][0, 1] < 180
+
+
+def test_columns_in_another_order_are_put_right_and_told(people):
+    client = people("flag")
+    body = frame((60, 30, 170), columns=("weight", "age", "height"))
+    reply = client.post("/invocations", json=body).json()
+    assert [verdict["rule"] for verdict in reply["scanflow_checks"][0]] == ["order"]
+    assert client.engine.requests[0].inputs["person"].tolist() == [[30, 170, 60]]
+
+
+def test_unknown_column_is_left_out_and_told(people):
+    client = people("flag")
+    body = frame((30, "Ann", 170, 60), columns=("age", "name", "height", "weight"))
+    reply = client.post("/invocations", json=body).json()
+    (verdict,) = reply["scanflow_checks"][0]
+    assert (verdict["rule"], verdict["value"]) == ("unknown", "['name']")
+    assert client.engine.requests[0].inputs["person"].tolist() == [[30, 170, 60]]
+    assert people("refuse").post("/invocations", json=body).status_code == 422
+
+
+def test_missing_column_is_422_or_repaired(people):
+    body = frame((30, 170), columns=("age", "height"))
+    for on_fail in ("refuse", "flag"):
+        reply = people(on_fail).post("/invocations", json=body)
+        assert (reply.status_code, "Rule 'missing'" in reply.text) == (422, True)
+    reply = people("repair").post("/invocations", json=body).json()
+    assert [verdict["rule"] for verdict in reply["scanflow_checks"][0]] == ["missing"]
+
+
+def test_record_that_lacks_a_column_is_repaired(people):
+    records = [{"age": 30, "height": 170, "weight": 60}, {"age": 31, "height": 171}]
+    reply = people("repair").post("/invocations", json={"dataframe_records": records}).json()
+    assert [[v["rule"] for v in row] for row in reply["scanflow_checks"]] == [[], ["missing"]]
+
+
+def test_null_in_an_oip_tensor_is_refused_by_its_place(serve, rows):
+    rows[0][3] = None
+    reply = serve(check("refuse")).post("/v2/models/digits/infer", json=oip(rows))
+    assert reply.status_code == 422
+    assert reply.json()["error"].startswith("inputs[0].data[0][3] must be a number, got nothing")
+
+
+def test_more_bad_cells_than_can_be_told_are_refused(serve):
+    reply = serve(check("repair")).post("/predict", json={"inputs": [["x"] * 64] * 200})
+    assert reply.status_code == 422
+    assert "must have <= 10000 cells that are no values" in reply.json()["detail"]
+
+
+def test_without_a_check_cells_that_are_no_values_are_400(serve, rows):
+    rows[0][3] = "n/a"
+    reply = serve().post("/predict", json={"inputs": rows})
+    assert (reply.status_code, reply.json()["detail"][:17]) == (400, "inputs[0][3] must")
