@@ -87,7 +87,7 @@ class EDetector:
         for each in (p, against_low):
             _require_p_values(each)
         factors = [log_factors(each, self._floor) for each in (p, against_low)]
-        before = self._bets.rows // self._bets.step
+        before = self._bets.seen
         path = self._bets.update(np.concatenate(factors, axis=1), ids, at)
         for side, telling in enumerate(self._telling):
             start = int(self._bets.starts[side * len(EPSILONS) + MIDDLE]) - before

@@ -45,19 +45,27 @@ class ShiryaevRoberts:
 
     def _begin(self) -> None:
         self._seen = 0  # factors
+        self._rows = 0
         self._log_sum = np.full(self.bets, -inf)
         self._log_best = np.full(self.bets, -inf)  # of the one bet that began at `_starts`
         self._starts = np.zeros(self.bets, np.int64)
         self._ids = [""] * self.bets
         self._at = np.full(self.bets, nan)
 
-    def update(self, log_factors: Array, ids: Sequence[str] = (), at: Array | None = None) -> Array:
+    def update(
+        self,
+        log_factors: Array,
+        ids: Sequence[str] = (),
+        at: Array | None = None,
+        step: int | None = None,
+    ) -> Array:
         """Count the factors in, exactly as one by one; return log wealth after each, shape (n,).
 
         Args:
             log_factors: Logarithms of what each bet pays, shape (n, bets), finite.
             ids: Of the rows, to tell where a change began; none by default.
             at: Unix time of each row in s; none by default.
+            step: Rows that each of these factors stands for, where it is not the usual.
 
         Raises:
             ValueError: A factor is not finite, or ids and factors differ in number.
@@ -68,12 +76,14 @@ class ShiryaevRoberts:
         sums = np.cumsum(log_factors, axis=0)
         self._restart(sums, ids, at)
         # R_t = S_t·(R_0 + step + Σ_{s<t} step/S_s), S the products of factors: no row by row.
+        rows = step or self.step
         earlier = np.empty_like(sums)
-        earlier[0] = np.logaddexp(self._log_sum, log(self.step))
-        earlier[1:] = log(self.step) - sums[:-1]
+        earlier[0] = np.logaddexp(self._log_sum, log(rows))
+        earlier[1:] = log(rows) - sums[:-1]
         paths = sums + np.logaddexp.accumulate(earlier, axis=0)
         self._log_sum = paths[-1]
         self._seen += len(sums)
+        self._rows += rows * len(sums)
         mean: Array = np.logaddexp.reduce(paths, axis=1) - log(self.bets)
         return mean
 
@@ -107,7 +117,12 @@ class ShiryaevRoberts:
     @property
     def rows(self) -> int:
         """Return how many rows were seen since the beginning, or since `acknowledge`."""
-        return self._seen * self.step
+        return self._rows
+
+    @property
+    def seen(self) -> int:
+        """Return how many factors were."""
+        return self._seen
 
     @property
     def log_wealth(self) -> float:
@@ -152,7 +167,7 @@ class ShiryaevRoberts:
     def state(self) -> dict[str, Array]:
         """Return all that is kept over a restart, as arrays."""
         return {
-            "seen": np.array(self._seen),
+            "seen": np.array([self._seen, self._rows]),
             "log_sum": self._log_sum.copy(),
             "log_best": self._log_best.copy(),
             "starts": self._starts.copy(),
@@ -171,7 +186,7 @@ class ShiryaevRoberts:
                 f"state: there must be {self.bets} bets, got {state['log_sum'].shape}. "
                 "Delete the state of the check, or rebase it."
             )
-        self._seen = int(state["seen"])
+        self._seen, self._rows = (int(each) for each in state["seen"])
         self._log_sum = np.array(state["log_sum"], dtype=np.float64)
         self._log_best = np.array(state["log_best"], dtype=np.float64)
         self._starts = np.array(state["starts"], dtype=np.int64)
@@ -191,4 +206,5 @@ class ShiryaevRoberts:
                 self._ids[bet] = str(other["ids"][bet])
             self._log_best = np.maximum(self._log_best, other["log_best"])
             self._log_sum = np.logaddexp(self._log_sum, other["log_sum"])
-            self._seen += int(other["seen"])
+            self._seen += int(other["seen"][0])
+            self._rows += int(other["seen"][1])
