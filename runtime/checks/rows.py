@@ -25,6 +25,14 @@ class Answers:
     probabilities: Array | None = None
     predicted: Array | None = None
 
+    def take(self, index: Array | slice) -> Answers:
+        """Return those to the rows at *index*."""
+        return Answers(
+            outputs={name: array[index] for name, array in self.outputs.items()},
+            probabilities=None if self.probabilities is None else self.probabilities[index],
+            predicted=None if self.predicted is None else self.predicted[index],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -63,6 +71,8 @@ class Reference:
         target: True classes, shape (rows,); None where they are not known.
         seed: Of all that is drawn at random.
         source: For people: a file's name, or ``live``.
+        run: Where `ordered`: number of the unbroken stretch that each row belongs to, shape
+            (rows,); None: all are one. `take` sees to it, for windows must not span a gap.
     """
 
     inputs: Tensors
@@ -71,6 +81,7 @@ class Reference:
     ordered: bool = False
     seed: int = 0
     source: str = ""
+    run: Array | None = None
 
     @property
     def rows(self) -> int:
@@ -79,22 +90,22 @@ class Reference:
 
     def take(self, index: Array) -> Reference:
         """Return the rows at *index*."""
-        answers = {
-            variant: Answers(
-                outputs={name: array[index] for name, array in each.outputs.items()},
-                probabilities=None if each.probabilities is None else each.probabilities[index],
-                predicted=None if each.predicted is None else each.predicted[index],
-            )
-            for variant, each in self.answers.items()
-        }
         return Reference(
             inputs={name: array[index] for name, array in self.inputs.items()},
-            answers=answers,
+            answers={variant: each.take(index) for variant, each in self.answers.items()},
             target=None if self.target is None else self.target[index],
             ordered=self.ordered,
             seed=self.seed,
             source=self.source,
+            run=self._stretches(index) if self.ordered else None,
         )
+
+    def _stretches(self, index: Array) -> Array:
+        breaks = np.diff(index, prepend=index[:1]) != 1
+        if self.run is not None:
+            breaks |= np.diff(self.run[index], prepend=self.run[index][:1]) != 0
+        stretches: Array = np.cumsum(breaks)
+        return stretches
 
 
 @dataclass(frozen=True, slots=True)
