@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from scanflow_serve.policies.errors import InputError, RequestError, ScanflowError
 from scanflow_serve.policies.schema import Auth, Limits
 from scanflow_serve.serving import environment
+from scanflow_serve.serving.check_metrics import CheckMetrics
 from scanflow_serve.serving.http.compression import WORTHWHILE, accepted_encoding, deflate
 from scanflow_serve.serving.http.exchange import (
     ClientDisconnectedError,
@@ -68,6 +69,7 @@ class Application:
         self.slow_bodies = SlowBodies()
         self.metrics = Metrics()
         self.metrics.watch(lambda: self.in_flight, lambda: self._site is not None)
+        self.metrics.add(CheckMetrics(lambda: None if self._site is None else self._site.checks))
         self._start = start
         self._environ = os.environ if environ is None else environ
         self._router = Router()
@@ -96,6 +98,8 @@ class Application:
         except ScanflowError:
             await asyncio.to_thread(engine.close)
             raise
+        if self._site.checks is not None:
+            self._site.checks.start()
         self.slow_bodies.start()
 
     def _opened(self, engine: Engine) -> Site:
@@ -116,6 +120,8 @@ class Application:
         site, self._site = self._site, None
         await self.slow_bodies.stop()
         if site is not None:
+            if site.checks is not None:
+                await asyncio.to_thread(site.checks.close)
             await asyncio.to_thread(site.engine.close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,6 @@ def inactive_sections(policy: Policy) -> tuple[str, ...]:
     """Return a sentence for each section that is validated but not acted on by this version."""
     sections = {
         "adapt": policy.adapt,
-        "checks": policy.checks,
         "feedback": policy.feedback,
         "store": policy.store,
         "track": policy.track,

@@ -98,6 +98,10 @@ class Metrics(Collector):
         self._in_flight = in_flight
         self._ready = ready
 
+    def add(self, collector: Collector) -> None:
+        """Expose another's families, too."""
+        self._registry.register(collector)
+
     def planned(self, plan: Plan) -> None:
         """Tell what runs."""
         self._plan = (plan.policy, plan.chosen.run, plan.chosen.variant_id)

@@ -74,6 +74,7 @@ class World:
     state: Path
     extra: str = ""
     limit_s: float = 10.0
+    cost_share: float = 0.05
     loaded: dict[str, Centroids] = field(default_factory=models)
     clock: FakeClock = field(default_factory=FakeClock)
     events: list[Event] = field(default_factory=list)

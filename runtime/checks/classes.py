@@ -38,8 +38,14 @@ class ClassMember:
 
     @property
     def detector(self) -> ClassBalance:
-        """Return what has bet; one that never does before it is fitted."""
-        return self._balance if self._balance is not None else ClassBalance({"": np.zeros(1)})
+        """Return what has bet.
+
+        Raises:
+            ValueError: It is not fitted.
+        """
+        if self._balance is None:
+            raise ValueError("classes: must be fitted before it bets.")
+        return self._balance
 
     def fit(self, reference: Reference) -> None:
         """Count the classes that each variant answers to *reference*.

@@ -21,7 +21,7 @@ from scanflow_serve.runtime.workflow.inputs import arrange, fit
 # Read by the host; a check's factory gets the others.
 OWN = frozenset(
     {"name", "workflow", "reference", "input", "target", "expected_run_length", "ordered"}
-    | {"warmup_rows", "min_span_s", "cooldown_s"}
+    | {"warmup_rows", "min_span_s", "cooldown_s", "webhook"}
 )
 WARMUP_ROWS = 2000  # of live traffic, where there is no reference
 LEAST_WARMUP_ROWS = 700  # 210 calibration rows: the default run length
@@ -40,6 +40,8 @@ class Configured:
         ordered: The reference is in order of time.
         warmup_rows: Live rows to learn from, where there is no reference.
         min_span_s: Time that these must span, such as a day's, in s.
+        cooldown_s: Between two webhooks of its alarms.
+        webhook: URL that its alarms are posted to; None: only the log and events have them.
         settings: Of the check's type.
     """
 
@@ -55,6 +57,7 @@ class Configured:
     warmup_rows: int = WARMUP_ROWS
     min_span_s: float = 0.0
     cooldown_s: float = COOLDOWN_S
+    webhook: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def data(self) -> schema.Data | None:
@@ -93,6 +96,7 @@ def _one(where: str, kind: str, check: schema.Check) -> Configured:
         warmup_rows=int(warmup_rows),
         min_span_s=_number(where, given, "min_span_s", 0.0, 0.0),
         cooldown_s=_number(where, given, "cooldown_s", COOLDOWN_S, 0.0),
+        webhook=_url(where, given.get("webhook")),
         settings={key: value for key, value in given.items() if key not in OWN},
     )
 
@@ -102,6 +106,14 @@ def _number(where: str, given: Mapping[str, Any], key: str, default: float, leas
     if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
         raise UsageError(f"{where}.{key} must be a number >= {least:g}, got {value!r}.")
     return float(value)
+
+
+def _url(where: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise UsageError(f"{where}.webhook must be an http(s) URL, got {value!r}.")
+    return value
 
 
 def file_reference(

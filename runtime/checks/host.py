@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, log
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,9 @@ from scanflow_serve.runtime.checks.watch import Notify, Watch
 from scanflow_serve.runtime.events import Event
 
 CHECKPOINT_REQUESTS = 100  # what a kill -9 may lose
-COST_SHARE = 0.02  # of one core that checkpoints may take; then they come less often
+COST_SHARE = 0.05  # of one core that checkpoints may take; then they come less often
 IDLE_S = 1.0
+INLINE_KIND = "integrity"  # works before inference, see `serving.http.guard`
 
 
 class Host:
@@ -47,8 +48,12 @@ class Host:
     Args:
         state: The policy's state folder.
         notify: Told of every change of state, warning and failure.
+        inline: Checks of the request path, by name, made and armed by their caller: they look at
+            rows before inference, and the host tells what they say.
+        closing: Called when the host has ended.
         clock: Unix time, in s.
         limit_s: Of one call to a check.
+        cost_share: Of one core that checkpoints may take; 1: one every hundred requests, always.
 
     Raises:
         UsageError: A check is not installed, or refuses its settings.
@@ -63,11 +68,17 @@ class Host:
         *,
         clock: Callable[[], float] = time.time,
         limit_s: float = LIMIT_S,
+        cost_share: float = COST_SHARE,
         tap: Tap | None = None,
+        inline: Mapping[str, Check] | None = None,
+        closing: Callable[[], None] | None = None,
     ) -> None:
         self.subject = subject
         self.tap = tap or Tap()
         self.clock = clock
+        self._cost_share = cost_share
+        self._closing = closing
+        self._inline: dict[str, Check] = dict(inline or {})
         self._notify = notify
         self._bench = Bench("checks")
         self._lock = threading.RLock()
@@ -118,12 +129,16 @@ class Host:
             self._thread.join(timeout=30)
             self._thread = None
         self._bench.close()
+        if self._closing is not None:
+            self._closing()
 
     def arm(self) -> None:
         """Take up kept states; fit what has a reference. Others collect live rows."""
         with self._lock:
             for watch in self.watches:
-                if not watch.resume():
+                if watch.inline:
+                    watch.arm()
+                elif not watch.resume():
                     self._fit(watch)
             self._fit_answers()
 
@@ -134,8 +149,11 @@ class Host:
                 self.rows += each.rows
                 self._learn(each)
                 for watch in self.watches:
-                    watch.observe(each)
+                    if not watch.inline:
+                        watch.observe(each)
                 self._read(each.rows)
+            if not rows:
+                self._read(0)  # refused requests never come here, but inline checks saw them
             self._requests += requests
             if self._requests >= CHECKPOINT_REQUESTS:
                 self.checkpoint()
@@ -158,9 +176,15 @@ class Host:
 
         Raises:
             KeyError: There is no such check.
+            ValueError: It works by a schema, which people correct.
         """
         with self._lock:
             watch = self._named(name)
+            if watch.inline:
+                raise ValueError(
+                    f"type must not be {watch.configured.kind}, got that. Correct its schema, "
+                    "which lies in the state folder, and start anew."
+                )
             watch.rebase(who, reason, self._made(watch.configured))
             self.references.rebase(watch.name)
             self._stand()
@@ -169,7 +193,7 @@ class Host:
     def checkpoint(self, *, sync: bool = False, force: bool = False) -> None:
         """Keep all states, unless that was done so recently that it would cost too much."""
         now = time.monotonic()
-        if not force and now - self._saved < self._save_s / COST_SHARE:
+        if not force and now - self._saved < self._save_s / self._cost_share:
             return
         for watch in self.watches:
             watch.checkpoint(sync=sync)
@@ -183,8 +207,7 @@ class Host:
             self.arm()
             while not self._stop.is_set():
                 tapped = self.tap.drain(IDLE_S)
-                if tapped:
-                    self.process(batches(tapped), len(tapped))
+                self.process(batches(tapped), len(tapped))
             rest = self.tap.drain(0)
             self.process(batches(rest), len(rest))
             self.checkpoint(sync=True, force=True)
@@ -196,10 +219,12 @@ class Host:
 
     def _configured(self) -> list[Configured]:
         """Return the checks of this run."""
+        policy = self.subject.policy_file.policy
         return [
             check
-            for check in configuration.configured(self.subject.policy_file.policy)
-            if check.kind != "integrity" and check.workflow in (None, self.subject.workflow)
+            for check in configuration.configured(policy)
+            if check.workflow in (None, self.subject.workflow, policy.name)
+            and (check.kind != INLINE_KIND or check.name in self._inline)
         ]
 
     def _watches(self, storage: Storage, limit_s: float) -> tuple[Watch, ...]:
@@ -221,11 +246,14 @@ class Host:
                 clock=self.clock,
                 limit_s=limit_s,
                 life=Life(since=self.clock()),
+                inline=check.name in self._inline,
             )
             for check in checks
         )
 
     def _made(self, check: Configured) -> Check:
+        if check.name in self._inline:
+            return self._inline[check.name]
         names = {spec.name for spec in self.subject.signature.inputs}
         setting = Setting(
             signature=self.subject.signature,

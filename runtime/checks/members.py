@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 from typing import Any, Protocol
 
 from scanflow_serve.runtime.checks.rows import Observed, Reference
@@ -126,7 +126,9 @@ class Stake:
 
     @property
     def log_wealth(self) -> float:
-        """Return the logarithm of what it adds to the portfolio's wealth."""
+        """Return the logarithm of what it adds to the portfolio's wealth; -inf before it bets."""
+        if not self.member.ready:
+            return -inf
         return log(self.weight) + self.member.detector.log_wealth
 
 

@@ -102,8 +102,10 @@ class Portfolio:
         verdicts: Verdicts | None = None
         for stake in self.stakes:
             ranked = stake.member.rank(rows) if stake.member.ready else None
-            path = stake.member.detector.log_wealth if ranked is None else ranked.path
-            total = np.logaddexp(total, log(stake.weight) + path)
+            if ranked is None:
+                total = np.logaddexp(total, stake.log_wealth)
+            else:
+                total = np.logaddexp(total, log(stake.weight) + ranked.path)
             if verdicts is None and ranked is not None and ranked.p is not None:
                 verdicts = Verdicts(ranked.p, ranked.p <= self.alpha)
         self._peak = max(self._peak, float(total.max(initial=-np.inf)))
@@ -129,7 +131,8 @@ class Portfolio:
 
     def explain(self) -> Evidence:
         """Return what moved: the member that won most, since when, its rows, and the features."""
-        best = max(self.stakes, key=lambda stake: stake.log_wealth).member
+        ready = [stake for stake in self.stakes if stake.member.ready]
+        best = max(ready, key=lambda stake: stake.log_wealth).member
         since = best.detector.rows - (best.detector.change_point or 0)
         rows = min(KEPT_ROWS, max(LEAST_ROWS, since))
         features = () if self._movement is None else self._movement.moved(rows)
@@ -150,7 +153,8 @@ class Portfolio:
         """Go on from nothing."""
         self._peak = -np.inf
         for stake in self.stakes:
-            stake.member.detector.acknowledge()
+            if stake.member.ready:
+                stake.member.detector.acknowledge()
 
     def state(self) -> dict[str, Array]:
         """Return all that is kept over a restart, as arrays."""
@@ -176,7 +180,8 @@ class Portfolio:
         """Count the replicas' wealth in; on a copy that is read and thrown away."""
         for number, stake in enumerate(self.stakes):
             kept = [under(under(other, str(number)), "detector") for other in others]
-            stake.member.detector.merge([each for each in kept if each])
+            if stake.member.ready:
+                stake.member.detector.merge([each for each in kept if each])
 
     def _log_wealth(self) -> float:
         return float(np.logaddexp.reduce([stake.log_wealth for stake in self.stakes]))

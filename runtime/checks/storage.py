@@ -11,7 +11,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from scanflow_serve.runtime.tensors import Array
 
 FOLDER = "checks"  # in the policy's state folder
 FORMAT = 1
+CHANGED = ".changed.npz"
 _DOCUMENT = "__document__"
 
 
@@ -46,12 +49,16 @@ class Checkpoint:
 class Storage:
     """The checkpoints of one policy's checks.
 
+    Most of a check's arrays never change once it is fitted: a file holds them all, a second one
+    beside it what has changed since.
+
     Args:
         folder: Made when something is first written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._whole: dict[str, _Whole] = {}
 
     def save(self, name: str, checkpoint: Checkpoint, *, sync: bool = False) -> None:
         """Keep *checkpoint* of the check *name*.
@@ -59,12 +66,53 @@ class Storage:
         Raises:
             StateError: The folder can't be written.
         """
+        sums = {key: _checksum(array) for key, array in checkpoint.arrays.items()}
+        whole = self._whole.get(name)
+        if whole is not None and whole.sums.keys() == sums.keys():
+            changed = {
+                key: a for key, a in checkpoint.arrays.items() if sums[key] != whole.sums[key]
+            }
+            if 2 * sum(a.nbytes for a in changed.values()) <= whole.size:
+                self._write(self._path(name, CHANGED), checkpoint, changed, whole.token, sync)
+                return
+        token = secrets.token_hex(8)
+        self._write(self._path(name), checkpoint, checkpoint.arrays, token, sync)
+        size = sum(array.nbytes for array in checkpoint.arrays.values())
+        self._whole[name] = _Whole(token, sums, size)
+
+    def load(self, name: str, digest: str) -> Checkpoint | None:
+        """Return what was kept of the check *name*; None if nothing that fits *digest* was.
+
+        A file that can't be read counts as none: a check that begins anew is better than a
+        server that does not start.
+        """
+        whole = _read(self._path(name))
+        if whole is None or whole.document.get("digest") != digest:
+            return None
+        changed = _read(self._path(name, CHANGED))
+        if changed is not None and changed.document["token"] == whole.document["token"]:
+            whole = Checkpoint("", changed.document, {**whole.arrays, **changed.arrays})
+        document = {k: v for k, v in whole.document.items() if k not in ("digest", "token")}
+        return Checkpoint(digest, document, whole.arrays)
+
+    def forget(self, name: str) -> None:
+        """Remove what was kept of the check *name*."""
+        self._whole.pop(name, None)
+        for path in (self._path(name), self._path(name, CHANGED)):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    def _path(self, name: str, suffix: str = ".npz") -> Path:
+        return self.folder / f"{name}{suffix}"
+
+    def _write(
+        self, path: Path, kept: Checkpoint, arrays: Mapping[str, Array], token: str, sync: bool
+    ) -> None:
+        document = {"format": FORMAT, "digest": kept.digest, "token": token, **kept.document}
         content = io.BytesIO()
-        document = {"format": FORMAT, "digest": checkpoint.digest, **checkpoint.document}
         text = np.frombuffer(json.dumps(document).encode(), np.uint8)
-        arrays: dict[str, Any] = {_DOCUMENT: text, **checkpoint.arrays}
-        np.savez(content, **arrays)
-        path = self._path(name)
+        named: dict[str, Any] = {_DOCUMENT: text, **arrays}
+        np.savez(content, **named)
         draft = path.with_suffix(f".{os.getpid()}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,27 +128,29 @@ class Storage:
                 "Free space, or choose another folder by --state."
             ) from error
 
-    def load(self, name: str, digest: str) -> Checkpoint | None:
-        """Return what was kept of the check *name*; None if nothing that fits *digest* was.
 
-        A file that can't be read counts as none: a check that begins anew is better than a
-        server that does not start.
-        """
-        try:
-            with self._path(name).open("rb") as stream:  # ours: numpy leaves a torn file open
-                file = np.load(stream, allow_pickle=False)
-                arrays = {key: file[key] for key in file.files}
-            document = json.loads(arrays.pop(_DOCUMENT).tobytes())
-            if document.pop("format") != FORMAT or document.pop("digest") != digest:
-                return None
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What the file of all arrays holds: which one it is, a checksum an array, bytes."""
+
+    token: str
+    sums: Mapping[str, int]
+    size: int
+
+
+def _checksum(array: Array) -> int:
+    seed = zlib.crc32(f"{array.dtype}{array.shape}".encode())
+    return zlib.crc32(np.ascontiguousarray(array).tobytes(), seed)
+
+
+def _read(path: Path) -> Checkpoint | None:
+    try:
+        with path.open("rb") as stream:  # ours: numpy leaves a torn file open
+            file = np.load(stream, allow_pickle=False)
+            arrays = {key: file[key] for key in file.files}
+        document = json.loads(arrays.pop(_DOCUMENT).tobytes())
+        if document.pop("format") != FORMAT or "token" not in document:
             return None
-        return Checkpoint(digest, document, arrays)
-
-    def forget(self, name: str) -> None:
-        """Remove what was kept of the check *name*."""
-        with suppress(FileNotFoundError):
-            self._path(name).unlink()
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npz"
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+        return None
+    return Checkpoint("", document, arrays)

@@ -53,6 +53,7 @@ class Watch:
     """One check, and all that the host knows of it.
 
     Attributes:
+        inline: It works on the request path; the host only reads it, and keeps no state of it.
         weight: Share of its wealth in the model's; 0 if it does not bet.
         bench: Thread on which it is called; shared.
         digest: Of what its state is learned from; a checkpoint of another is not taken up.
@@ -66,6 +67,7 @@ class Watch:
     notify: Notify
     digest: str
     bench: Bench
+    inline: bool = False
     weight: float = 0.0
     clock: Callable[[], float] = time.time
     limit_s: float = LIMIT_S
@@ -90,7 +92,7 @@ class Watch:
     @property
     def bets(self) -> bool:
         """Return whether its wealth counts towards the model's."""
-        return self.check.family != "anomaly" and not self.life.disabled
+        return self.check.family in ("drift", "balance") and not self.life.disabled
 
     def fit(self, reference: Reference) -> None:
         """Fit the check to *reference* and arm it; one that refuses is disabled."""
@@ -173,6 +175,8 @@ class Watch:
 
     def checkpoint(self, *, sync: bool = False) -> None:
         """Keep its state on the disk; where that fails, say so and go on."""
+        if self.inline:
+            return
         arrays: Any = {}
         if self.life.phase == "armed" and not self.life.disabled:
             arrays = self._guarded(self.check.state)

@@ -16,6 +16,8 @@ from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, shown
 from scanflow_serve.serving.http.guard import path_in
 
+LONGEST_SESSION = 128  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -165,3 +167,20 @@ def prefer(exchange: Exchange) -> Prefer | None:
     if text == "accuracy":
         return "accuracy"
     raise RequestError(400, f"Scanflow-Prefer must be latency or accuracy, got {shown(text)}.")
+
+
+def session(exchange: Exchange) -> str:
+    """Return what ``Scanflow-Session`` says the rows belong to, "" if it is not given.
+
+    Raises:
+        RequestError: 400, it is too long.
+    """
+    text = exchange.header(b"scanflow-session")
+    if text is None:
+        return ""
+    if len(text) > LONGEST_SESSION:
+        raise RequestError(
+            400,
+            f"Scanflow-Session must be at most {LONGEST_SESSION} characters, got {len(text)}.",
+        )
+    return text

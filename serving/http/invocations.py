@@ -20,6 +20,7 @@ from scanflow_serve.serving.http.inputs import (
     batch_of_json,
     deadline_ms,
     prefer,
+    session,
     unknown_names,
 )
 from scanflow_serve.serving.http.predict import json_value
@@ -49,6 +50,7 @@ async def invocations(site: Site, exchange: Exchange) -> Reply:
         prefer=prefer(exchange),
         unread=asked.unread,
         place=asked.place,
+        session=session(exchange),
     )
     # Members of ours beside MLflow's: its clients read "predictions" and leave the rest alone.
     document = {

@@ -13,7 +13,7 @@ from scanflow_serve.serving.http import oip_tensors
 from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, Reply, parse_json, shown
 from scanflow_serve.serving.http.guard import path_in
-from scanflow_serve.serving.http.inputs import bound_rows, deadline_ms, prefer
+from scanflow_serve.serving.http.inputs import bound_rows, deadline_ms, prefer, session
 from scanflow_serve.serving.http.oip_outputs import Wanted, infer_reply
 from scanflow_serve.serving.http.site import Site
 
@@ -63,6 +63,7 @@ async def infer(site: Site, exchange: Exchange) -> Reply:
         prefer=prefer(exchange),
         unread=() if cells is None else cells.unread,
         place=asked.place,
+        session=session(exchange),
     )
     return infer_reply(served, asked.id, asked.wanted, response)
 

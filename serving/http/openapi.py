@@ -9,6 +9,7 @@ from scanflow_serve.policies.schema import Auth
 from scanflow_serve.serving.http import openapi_bodies as bodies
 from scanflow_serve.serving.http import openapi_schemas as schemas
 from scanflow_serve.serving.http.compression import ACCEPTED as ENCODINGS
+from scanflow_serve.serving.http.openapi_checks import check_operations
 from scanflow_serve.serving.http.site import Site
 
 Json = dict[str, Any]
@@ -19,6 +20,7 @@ REASONS = {
     403: "The key lacks the scope.",
     404: "Unknown, or not loaded on this host.",
     405: "Another method is needed; see Allow.",
+    409: "Not in a state for that: the text says which it is in.",
     413: "Too large: see serve.limits in the policy.",
     415: "Media type or compression that is not taken here.",
     422: "The image does not fit the policy's serve.image.",
@@ -40,6 +42,7 @@ def document(site: Site) -> Json:
         "/invocations": {"post": _invocations(site)},
         **oip.paths(),
         **_introspection(),
+        **_checks(site),
     }
     if isinstance(site.engine.policy_file.policy.serve.auth, Auth):
         for path, methods in paths.items():
@@ -107,6 +110,10 @@ def operation(
     if body is not None:
         result["requestBody"] = body
     return result
+
+
+def _checks(site: Site) -> Json:
+    return check_operations(site, operation)
 
 
 def _json(schema: Json) -> Json:

@@ -54,6 +54,12 @@ REQUEST_HEADERS: tuple[Json, ...] = (
         "description": "Over the policy's rules and objective.",
         "schema": {"type": "string", "enum": ["latency", "accuracy"]},
     },
+    {
+        "name": "Scanflow-Session",
+        "in": "header",
+        "description": "The sensor or stream that the rows belong to, for checks of sequences.",
+        "schema": {"type": "string", "maxLength": 128},
+    },
 )
 
 BINARY_HEADER: Json = {

@@ -19,6 +19,7 @@ from scanflow_serve.serving.http.inputs import (
     deadline_ms,
     only_input,
     prefer,
+    session,
 )
 from scanflow_serve.serving.http.npy import npy_array
 from scanflow_serve.serving.http.site import Site, answer_headers
@@ -42,6 +43,7 @@ async def predict(site: Site, exchange: Exchange) -> Reply:
         prefer=prefer(exchange),
         unread=asked.unread,
         place=asked.place,
+        session=session(exchange),
     )
     reply = json_reply(prediction(served, response, batched=asked.batched))
     reply.headers = answer_headers(response)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from scanflow_serve.serving.http import checks
 from scanflow_serve.serving.http import introspection as see
 from scanflow_serve.serving.http import oip_models as oip
 from scanflow_serve.serving.http.docs import docs_page, openapi_json
@@ -58,6 +59,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/host", "any", see.host),
     Route("GET", "/plan", "any", see.plan),
     Route("GET", "/policy", "admin", see.policy),
+    Route("GET", "/checks", "any", checks.checks),
+    Route("GET", "/checks/{check}", "any", checks.check),
+    Route("GET", "/checks/{check}/history", "any", checks.history),
+    Route("POST", "/checks/{check}/ack", "admin", checks.acknowledge),
+    Route("POST", "/checks/{check}/rebase", "admin", checks.rebase),
     Route("GET", "/metrics", "any", see.metrics),
     Route("GET", "/ping", "open", probe=see.ping),
     Route("GET", "/version", "open", probe=see.mlflow_version),

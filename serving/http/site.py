@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from scanflow_serve.runtime.checks.host import Host
 from scanflow_serve.runtime.checks.inspection import Unread
 from scanflow_serve.runtime.requests import Prefer, Request, Response
 from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.serving.checks import open_checks
 from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, Headers, Reply
 from scanflow_serve.serving.http.guard import Guard, Place, path_in
@@ -33,12 +35,14 @@ class Site:
     Attributes:
         images: Reads image bodies; None if the policy doesn't say how.
         guard: Inspects inputs before inference; None if the policy has no integrity check.
+        checks: Watch the policy's run beside the requests; None if the policy has none.
     """
 
     engine: Engine
     metrics: Metrics
     images: ImageReader | None = None
     guard: Guard | None = None
+    checks: Host | None = None
 
     @property
     def max_rows(self) -> int:
@@ -71,12 +75,14 @@ class Site:
         prefer: Prefer | None,
         unread: Sequence[Unread] = (),
         place: Place = INPUTS,
+        session: str = "",
     ) -> Response:
         """Return the engine's answer, counted.
 
         Args:
             unread: Cells of the body that are no values; *inputs* has placeholders there.
             place: Where in the body a finding's value stands.
+            session: What the client says these rows belong to; checks of sequences go by it.
 
         Raises:
             RequestError: 422 an integrity check refuses the inputs, 503 queue full, 504 deadline
@@ -98,6 +104,16 @@ class Site:
         if found is not None:
             response.findings = found.findings
         self.metrics.inference(served.name, rows, response, time.perf_counter() - started)
+        if self.checks is not None and served.kind != "model":
+            self.checks.tap.put(
+                response.prediction_ids,
+                inputs,
+                response.outputs,
+                served.pipeline.output,
+                served.pipeline.kind,
+                response.variant,
+                session,
+            )
         return response
 
 
@@ -109,9 +125,10 @@ def open_site(engine: Engine, metrics: Metrics, state: Path | None = None) -> Si
 
     Raises:
         UsageError: The policy's ``serve.image`` does not give what the model takes.
-        ScanflowError: As `open_guard`.
+        ScanflowError: As `open_guard` and `open_checks`.
     """
-    return Site(engine, metrics, image_reader(engine), open_guard(engine, state))
+    guard = open_guard(engine, state)
+    return Site(engine, metrics, image_reader(engine), guard, open_checks(engine, state, guard))
 
 
 def open_guard(engine: Engine, state: Path | None) -> Guard | None:

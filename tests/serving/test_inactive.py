@@ -25,13 +25,12 @@ def test_quickstart_is_active_as_a_whole() -> None:
     assert named(contract("quickstart.yaml")) == []
 
 
-def test_checks_and_adapt_of_the_fleet_are_named() -> None:
-    assert named(contract("targets.yaml")) == ["adapt", "checks"]
+def test_adapt_of_the_fleet_is_named() -> None:
+    assert named(contract("targets.yaml")) == ["adapt"]
 
 
 def test_every_section_that_is_not_active_is_named() -> None:
     assert named(contract("full.yaml")) == [
-        "checks",
         "feedback",
         "store",
         "track",

@@ -343,7 +343,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from checks_worlds import World, stream
-world = World(sys.argv[3], Path(sys.argv[2]))
+world = World(sys.argv[3], Path(sys.argv[2]), cost_share=1.0)
 host = world.host()
 rows = stream(1, 497)
 for at in range(100_000):

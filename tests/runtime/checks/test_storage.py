@@ -64,3 +64,29 @@ def test_forgotten_check_has_none(tmp_path: Path) -> None:
     storage.forget("drift")
     storage.forget("drift")
     assert storage.load("drift", "d1") is None
+
+
+def test_only_what_changed_is_written_again(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    large = np.arange(1000.0)
+    storage.save("drift", Checkpoint("d1", {"rows": 1}, {"large": large, "n": np.array(1)}))
+    before = (tmp_path / "drift.npz").read_bytes()
+    storage.save("drift", Checkpoint("d1", {"rows": 2}, {"large": large, "n": np.array(2)}))
+    assert (tmp_path / "drift.npz").read_bytes() == before
+    found = Storage(tmp_path).load("drift", "d1")
+    assert found is not None
+    assert (found.document, int(found.arrays["n"])) == ({"rows": 2}, 2)
+    np.testing.assert_array_equal(found.arrays["large"], large)
+
+
+def test_changes_of_an_older_whole_are_not_mixed_in(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    large = np.arange(1000.0)
+    for rows in (1, 2):
+        kept = Checkpoint("d1", {"rows": rows}, {"large": large, "n": np.array(rows)})
+        storage.save("drift", kept)
+    again = Checkpoint("d1", {"rows": 3}, {"large": large + 1, "n": np.array(3)})
+    Storage(tmp_path).save("drift", again)
+    found = Storage(tmp_path).load("drift", "d1")
+    assert found is not None
+    assert (found.document, int(found.arrays["n"])) == ({"rows": 3}, 3)
