@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +22,11 @@ class Bins:
         before: Reference rows in each bin, shape (features, BINS), int64.
         centres: Mean of the reference rows in each bin, shape (features, BINS), in standard
             deviations of the feature; of an empty bin that of the bin before.
-        ends: Least and largest value of the reference, shape (features, 2).
     """
 
     edges: Array
     before: Array
     centres: Array
-    ends: Array
 
     @classmethod
     def fit(cls, reference: Array) -> Bins:
@@ -57,12 +54,7 @@ class Bins:
         means = np.divide(sums, before, out=np.zeros_like(sums), where=known)
         means = np.take_along_axis(means, latest, axis=1)
         centres = means / np.where(scale > 0, scale, 1.0)[:, None]
-        return cls(edges, before, centres, np.stack([rows.min(axis=0), rows.max(axis=0)], axis=1))
-
-    @property
-    def features(self) -> int:
-        """Return how many features there are."""
-        return len(self.edges)
+        return cls(edges, before, centres)
 
     def counts(self, rows: Array) -> Array:
         """Return how many of *rows* are in each bin, shape (features, BINS), int64.
@@ -77,20 +69,6 @@ class Bins:
             _require_no_nan(part, start)
             total += _counts(_places(part, self.edges), BINS)
         return total
-
-    def state(self) -> dict[str, Array]:
-        """Return all of it, as arrays to be kept."""
-        return {
-            "edges": self.edges,
-            "before": self.before,
-            "centres": self.centres,
-            "ends": self.ends,
-        }
-
-    @classmethod
-    def restore(cls, state: Mapping[str, Array]) -> Bins:
-        """Return the bins that `state` was taken of."""
-        return cls(state["edges"], state["before"], state["centres"], state["ends"])
 
 
 def _edges(column: Array) -> Array:

@@ -33,25 +33,6 @@ class Standing:
     shares: Mapping[str, float]
 
 
-def weights_of(names: tuple[str, ...], given: Mapping[str, float]) -> dict[str, float]:
-    """Return weights that sum to 1: as *given*, those not given 1 before that.
-
-    Raises:
-        ValueError: A weight is not > 0.
-
-    >>> weights_of(("drift", "balance"), {"drift": 3.0})
-    {'drift': 0.75, 'balance': 0.25}
-    """
-    raw = {name: given.get(name, 1.0) for name in names}
-    for name, weight in raw.items():
-        if not 0 < weight < inf:
-            raise ValueError(
-                f"{name}: weight must be > 0, got {weight}. Give its share of false alarms."
-            )
-    total = sum(raw.values())
-    return {name: weight / total for name, weight in raw.items()}
-
-
 def standing(
     log_wealth: Mapping[str, float], weights: Mapping[str, float], run_length: int
 ) -> Standing:

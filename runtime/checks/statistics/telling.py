@@ -34,11 +34,6 @@ class TellingRows:
         """Return the ids kept, the most telling first."""
         return self._ids
 
-    @property
-    def contributions(self) -> Array:
-        """Return what each of `ids` contributed, descending."""
-        return self._contributions
-
     def offer(self, contributions: Array, ids: Sequence[str]) -> None:
         """Keep those rows whose contribution is > 0 and among the largest; of equals the earliest.
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanflow_serve.runtime.checks.statistics.balance import ClassBalance
@@ -14,6 +14,7 @@ def names(rows: int, start: int = 0) -> list[str]:
     return [f"row-{row}" for row in range(start, start + rows)]
 
 
+@settings(deadline=None)
 @given(classes=st.lists(st.integers(0, 2), max_size=260), data=st.data())
 def test_wealth_follows_the_published_recursion_in_batches_of_any_size(
     classes: list[int], data: st.DataObject

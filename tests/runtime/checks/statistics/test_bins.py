@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -12,6 +12,7 @@ VALUES = st.floats(-1e6, 1e6)
 TABLES = hnp.arrays(np.float64, st.tuples(st.integers(1, 60), st.just(2)), elements=VALUES)
 
 
+@settings(deadline=None)
 @given(reference=TABLES, live=TABLES, cut=st.integers(0, 60))
 def test_counts_are_numpys_histogram_and_add_up_over_batches(
     reference: np.ndarray, live: np.ndarray, cut: int
@@ -57,15 +58,6 @@ def test_images_are_counted_in_parts_that_fit_into_memory() -> None:
     bins = Bins.fit(rng.normal(size=(50, 3000)))
     live = rng.normal(size=(100, 3000))  # 5.7 million comparisons: three parts
     assert np.array_equal(bins.counts(live), sum(bins.counts(row[None]) for row in live))
-
-
-def test_bins_are_the_same_after_a_restart() -> None:
-    rng = np.random.default_rng(3)
-    bins = Bins.fit(rng.normal(size=(100, 4)))
-    again = Bins.restore(bins.state())
-    live = rng.normal(size=(30, 4))
-    assert np.array_equal(again.counts(live), bins.counts(live))
-    assert again.features == 4
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 2), (3, 0)])

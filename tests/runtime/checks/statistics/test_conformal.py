@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -12,6 +12,7 @@ from scanflow_serve.runtime.checks.statistics.conformal import Calibration
 SCORES = hnp.arrays(np.float64, st.integers(1, 30), elements=st.integers(-3, 3).map(float))
 
 
+@settings(deadline=None)
 @given(calibration=SCORES, scores=SCORES, seed=st.integers(0, 99))
 def test_p_values_count_the_scores_above_and_share_the_equal_ones(
     calibration: np.ndarray, scores: np.ndarray, seed: int

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -26,6 +26,7 @@ def alarm_after(p: np.ndarray, run_length: int = A, floor: float = 1 / 1202) -> 
     return int(crossed[0]) + 1 if len(crossed) else None
 
 
+@settings(deadline=None)
 @given(p=P_VALUES)
 def test_wealth_follows_the_published_recursion(p: np.ndarray) -> None:
     floor, epsilons = 1 / 402, np.array([0.3, 0.5, 0.7])
@@ -97,6 +98,7 @@ def test_change_point_and_telling_rows_are_those_of_the_drift() -> None:
     assert set(detector.telling) <= {f"row-{5000 + row}" for row in np.argsort(drifted)[:25]}
 
 
+@settings(deadline=None)
 @given(p=P_VALUES, data=st.data())
 def test_batches_give_the_evidence_that_row_by_row_gives(
     p: np.ndarray, data: st.DataObject

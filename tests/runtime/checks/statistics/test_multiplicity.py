@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -11,6 +11,7 @@ from scanflow_serve.runtime.checks.statistics.multiplicity import benjamini_hoch
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(p=P_VALUES)
 def test_q_values_are_scipys(p: list[float]) -> None:
     assert benjamini_hochberg(np.array(p)) == pytest.approx(
@@ -18,6 +19,7 @@ def test_q_values_are_scipys(p: list[float]) -> None:
     )
 
 
+@settings(deadline=None)
 @given(p=P_VALUES, level=st.floats(0.001, 0.999))
 def test_holm_refuses_what_stepping_down_refuses(p: list[float], level: float) -> None:
     stepped = np.zeros(len(p), bool)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scanflow_serve.runtime.checks.statistics.edetector import EDetector
-from scanflow_serve.runtime.checks.statistics.portfolio import standing, weights_of
+from scanflow_serve.runtime.checks.statistics.portfolio import standing
 
 HALVES = {"drift": 0.5, "balance": 0.5}
 
@@ -33,21 +33,11 @@ def test_nothing_is_known_before_the_first_row() -> None:
     assert not standing({}, {}, 10).alarm
 
 
-def test_weights_sum_to_one_whatever_is_given() -> None:
-    assert weights_of(("a", "b", "c"), {"a": 2}) == {"a": 0.5, "b": 0.25, "c": 0.25}
-
-
-@pytest.mark.parametrize("weight", [0, -1, inf, float("nan")])
-def test_weights_that_are_no_share_are_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match=r"a: weight must be > 0, got"):
-        weights_of(("a",), {"a": weight})
-
-
 def test_model_of_many_detectors_keeps_one_run_length_even_if_all_see_the_same() -> None:
     """Five copies of one detector are one: a union bound is not needed, nor is independence."""
     rng = np.random.default_rng(0)
     names = tuple("abcde")
-    weights = weights_of(names, {})
+    weights = dict.fromkeys(names, 0.2)
     detectors = {name: EDetector() for name in names}
     p = rng.random(500)
     for detector in detectors.values():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -16,11 +16,13 @@ from scanflow_serve.runtime.checks.statistics.promise import (
 )
 
 
+@settings(deadline=None)
 @given(a=st.integers(1, 200), b=st.integers(1, 5000), q=st.floats(0.001, 0.999))
 def test_beta_quantile_is_scipys(a: int, b: int, q: float) -> None:
     assert beta_quantile(a, b, q) == pytest.approx(stats.beta.ppf(q, a, b), rel=1e-6, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(
     n=st.integers(200, 3000),
     rows=st.integers(1, 1000),
@@ -40,6 +42,7 @@ def test_band_of_flagged_rows_is_the_beta_binomials(
     assert oracle.cdf(band.high) - oracle.cdf(band.low - 1) >= confidence - 1e-9
 
 
+@settings(deadline=None)
 @given(n=st.integers(19, 500), alpha=st.sampled_from([0.1, 0.2]), seed=st.integers(0, 99))
 def test_rows_outside_the_limits_are_those_of_small_two_sided_p(
     n: int, alpha: float, seed: int

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -19,6 +19,7 @@ def names(rows: int) -> list[str]:
     return [str(row) for row in range(rows)]
 
 
+@settings(deadline=None)
 @given(factors=FACTORS, step=st.sampled_from([1, 200]))
 def test_wealth_is_the_mean_of_sums_over_all_beginnings(factors: np.ndarray, step: int) -> None:
     bets = ShiryaevRoberts(2, step)
@@ -30,6 +31,7 @@ def test_wealth_is_the_mean_of_sums_over_all_beginnings(factors: np.ndarray, ste
     assert bets.rows == step * len(factors)
 
 
+@settings(deadline=None)
 @given(factors=FACTORS)
 def test_change_point_is_the_beginning_whose_bet_won_most(factors: np.ndarray) -> None:
     bets = ShiryaevRoberts(2)
@@ -41,6 +43,7 @@ def test_change_point_is_the_beginning_whose_bet_won_most(factors: np.ndarray) -
     assert bets.since_at == bets.change_point
 
 
+@settings(deadline=None)
 @given(factors=FACTORS, data=st.data())
 def test_batches_give_what_row_by_row_gives(factors: np.ndarray, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(factors)), max_size=5).map(sorted))

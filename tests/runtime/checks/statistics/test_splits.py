@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanflow_serve.runtime.checks.statistics.splits import (
@@ -13,6 +13,7 @@ from scanflow_serve.runtime.checks.statistics.splits import (
 )
 
 
+@settings(deadline=None)
 @given(rows=st.integers(50, 3000), seed=st.integers(0, 9), ordered=st.booleans())
 def test_parts_are_60_30_10_percent_disjoint_and_all(rows: int, seed: int, ordered: bool) -> None:
     parts = split_rows(rows, seed=seed, ordered=ordered)
@@ -53,6 +54,7 @@ def test_fewer_than_ten_rows_are_refused() -> None:
         split_rows(9, seed=0)
 
 
+@settings(deadline=None)
 @given(run_length=st.integers(1, 10**7))
 def test_reference_rows_needed_are_the_least_that_honour_a_run_length(run_length: int) -> None:
     needed = reference_rows_needed(run_length)

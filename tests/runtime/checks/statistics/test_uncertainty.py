@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -16,6 +16,7 @@ LOGITS = hnp.arrays(
 )
 
 
+@settings(deadline=None)
 @given(logits=LOGITS)
 def test_scores_are_those_of_the_literature_for_single_precision_too(logits: np.ndarray) -> None:
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
