@@ -12,7 +12,8 @@ import numpy as np
 
 from scanflow_serve.runtime.checks.images import ImageShape
 from scanflow_serve.runtime.checks.occlusion import explain, row_groups
-from scanflow_serve.runtime.checks.rows import Observed
+from scanflow_serve.runtime.checks.protocol import Score
+from scanflow_serve.runtime.checks.rows import Answers, Observed
 from scanflow_serve.runtime.tensors import Array, Tensors
 
 EVERY_S = 1.0  # at most one row so often: 65 scores a second, of a microsecond to a millisecond
@@ -104,3 +105,18 @@ class Explainer:
 
 def _dotted(name: str) -> str:
     return f".{name}" if name and not name.startswith("[") else name
+
+
+def explainer(score: Score, typical: Tensors, images: Mapping[str, ImageShape]) -> Explainer | None:
+    """Return what explains rows that *score* flags, None where single inputs don't decide it.
+
+    A score of answers would have to run the model; one of sequences looks at rows before.
+    """
+    if score.needs != frozenset({"inputs"}) or getattr(score, "span", 1) != 1:
+        return None
+
+    def scored(inputs: Tensors) -> Array:
+        rows = len(next(iter(inputs.values())))
+        return score.score(Observed([""] * rows, inputs, Answers({}), "", np.zeros(rows)))
+
+    return Explainer(scored, typical, images)

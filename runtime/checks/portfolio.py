@@ -12,8 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from scanflow_serve.runtime.checks.explanations import Explainer, Explanation, explainer
+from scanflow_serve.runtime.checks.images import image_shape
 from scanflow_serve.runtime.checks.members import Stake, under
 from scanflow_serve.runtime.checks.movement import KEPT_ROWS, SHOWN, Movement
+from scanflow_serve.runtime.checks.occlusion import typical_row
 from scanflow_serve.runtime.checks.protocol import (
     Cost,
     Evidence,
@@ -25,8 +28,9 @@ from scanflow_serve.runtime.checks.protocol import (
 from scanflow_serve.runtime.checks.rows import Observed, Reference, Setting
 from scanflow_serve.runtime.checks.statistics.promise import ALPHA
 from scanflow_serve.runtime.checks.statistics.shiryaev_roberts import MOST
-from scanflow_serve.runtime.tensors import Array
+from scanflow_serve.runtime.tensors import Array, Tensors
 
+TYPICAL_ROWS = 5000  # of a reference, whose medians stand for a normal row
 LEAST_ROWS = 20  # of a histogram
 RATE_ROWS = 200  # the flagged share is that of about the last so many rows
 _NEEDS: tuple[tuple[Need, bool], ...] = (("inputs", False), ("outputs", True))
@@ -53,6 +57,7 @@ class Portfolio:
         self.alpha = alpha
         self._setting = setting
         self._movement: Movement | None = None
+        self._explainer: Explainer | None = None
         self._peak = -np.inf
         self._last_p: float | None = None
         self._flagged_share = 0.0
@@ -78,6 +83,7 @@ class Portfolio:
         """
         names = self._setting.inputs or tuple(reference.inputs)
         self._movement = Movement(names, reference.inputs)
+        self._explain_from(typical_row({k: v[:TYPICAL_ROWS] for k, v in reference.inputs.items()}))
         for stake in self.stakes:
             if not stake.member.of_outputs or reference.answers:
                 stake.member.fit(reference)
@@ -108,6 +114,8 @@ class Portfolio:
                 total = np.logaddexp(total, log(stake.weight) + ranked.path)
             if verdicts is None and ranked is not None and ranked.p is not None:
                 verdicts = Verdicts(ranked.p, ranked.p <= self.alpha)
+        if verdicts is not None and self._explainer is not None:
+            self._explainer.note(rows, verdicts.flagged)
         self._peak = max(self._peak, float(total.max(initial=-np.inf)))
         self.rows += rows.rows
         if self._movement is not None:
@@ -149,6 +157,18 @@ class Portfolio:
             },
         )
 
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """Return which values made the scores of the latest flagged rows, newest first."""
+        return () if self._explainer is None else self._explainer.latest
+
+    def _explain_from(self, typical: Tensors) -> None:
+        """Explain by the score that flags rows, where that is one of inputs."""
+        score = getattr(self.stakes[0].member, "score", None)
+        specs = {spec.name: image_shape(spec) for spec in self._setting.signature.inputs}
+        images = {name: shape for name, shape in specs.items() if shape is not None}
+        self._explainer = None if score is None else explainer(score, typical, images)
+
     def acknowledge(self) -> None:
         """Go on from nothing."""
         self._peak = -np.inf
@@ -163,6 +183,9 @@ class Portfolio:
             if stake.member.ready:
                 kept = stake.member.state()
                 parts |= {f"{number}/{name}": array for name, array in kept.items()}
+        if self._explainer is not None:
+            for name, row in self._explainer.typical.items():  # files hold no objects
+                parts[f"typical/{name}"] = row.astype(np.str_) if row.dtype == object else row
         if self._movement is not None:
             parts |= {f"movement/{k}": array for k, array in self._movement.state().items()}
         return parts
@@ -173,6 +196,11 @@ class Portfolio:
         for number, stake in enumerate(self.stakes):
             if kept := under(state, str(number)):
                 stake.member.restore(kept)
+        if typical := under(state, "typical"):
+            texts = {
+                name: row.astype(object) for name, row in typical.items() if row.dtype.kind == "U"
+            }
+            self._explain_from(typical | texts)
         if kept := under(state, "movement"):
             self._movement = Movement.restored(kept)
 

@@ -92,6 +92,7 @@ def check_json(host: Host, watch: Watch) -> dict[str, Any]:
         "disabled": life.disabled,
         "acknowledged": None if seen is None else {**asdict(seen), "at": iso_time(seen.at)},
         "evidence": None if life.evidence is None else _evidence(life.evidence),
+        "explanations": [each.to_json() for each in getattr(watch.check, "explanations", ())],
     }
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
 from scanflow_serve.runtime.checks.explanations import Explainer
 from scanflow_serve.runtime.checks.images import ImageShape
+from scanflow_serve.runtime.checks.members import Stake
 from scanflow_serve.runtime.checks.occlusion import Group, explain, row_groups, typical_row
-from scanflow_serve.runtime.checks.rows import Answers, Observed
-from scanflow_serve.runtime.tensors import Array, Tensors
+from scanflow_serve.runtime.checks.portfolio import Portfolio
+from scanflow_serve.runtime.checks.rows import Answers, Observed, Reference, Setting
+from scanflow_serve.runtime.checks.scored import ScoreMember
+from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 
 GREY = ImageShape("flat", 8, 8, 1)
 
@@ -139,3 +144,38 @@ def test_row_of_another_size_is_left_alone() -> None:
     made = Explainer(from_zero, {"x": np.zeros((1, 3))})
     made.note(seen(np.ones((1, 5)), ["a"]), np.array([True]))
     assert made.latest == ()
+
+
+def test_anomaly_check_explains_what_it_flags_by_its_own_score() -> None:
+    class Distance:
+        needs = frozenset({"inputs"})
+
+        def fit(self, reference: Reference) -> None:
+            self.mean = reference.inputs["x"].mean(axis=0)
+
+        def score(self, rows: Observed) -> Array:
+            distance: Array = ((rows.inputs["x"] - self.mean) ** 2).sum(axis=1)
+            return distance
+
+        def state(self) -> dict[str, Array]:
+            return {"mean": self.mean}
+
+        def restore(self, state: Mapping[str, Array]) -> None:
+            self.mean = state["mean"]
+
+    def check() -> Portfolio:
+        stake = Stake(ScoreMember("distance", Distance()), 1.0)
+        return Portfolio(Setting(signature), [stake], "anomaly")
+
+    signature = Signature((TensorSpec("x", "float64", (None, 4)),), ())
+    rows = np.random.default_rng(0).normal(size=(1000, 4))
+    made = check()
+    made.fit(Reference({"x": rows}))
+    restarted = check()
+    restarted.restore(made.state())
+    odd = np.array([[0.1, 0.0, -50.0, 0.2]])
+    for each in (made, restarted):
+        each.observe(seen(odd, ["odd"]))
+        (told,) = each.explanations
+        assert (told.id, told.parts[0][0]) == ("odd", "x[2]")
+        assert told.parts[0][1] == pytest.approx(told.score - told.typical, rel=0.01)
