@@ -6,7 +6,7 @@ is made.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -56,7 +56,53 @@ class IntegritySettings(Section):
         return value
 
 
-SETTINGS: dict[str, type[Section]] = {"integrity": IntegritySettings}
+# What scores a row by itself or within its window; `WINDOWED` hold a window against the reference.
+SCORES = ("autoencoder", "window_dense", "lstm", "pca", "confidence", "entropy")
+WINDOWED = ("ks", "psi", "chi2", "js", "wasserstein", "mmd")
+TRAINED = SCORES[:3]  # by fit-checks
+SEQUENCES = SCORES[1:3]
+RECONSTRUCTIONS = SCORES[:4]
+# Setting -> the methods that have it; others are of all.
+OF_METHODS = {
+    "components": RECONSTRUCTIONS,
+    "steps": (*SEQUENCES, "pca"),
+    "epochs": TRAINED,
+}
+
+
+class LiveSettings(Section):
+    """Of every check that may learn normal times from live traffic."""
+
+    ordered: bool = False  # the reference is in order of time
+    warmup_rows: int | None = Field(default=None, ge=700)
+    min_span_s: float | None = Field(default=None, ge=0)
+    cooldown_s: float | None = Field(default=None, ge=0)
+    webhook: str | None = None
+
+
+class MethodSettings(LiveSettings):
+    """Of ``anomaly``, and of ``drift``: how a row is scored."""
+
+    alpha: float | None = Field(default=None, gt=0, lt=1)  # share of normal rows that is flagged
+    components: int | None = Field(default=None, ge=1)  # width of the bottleneck
+    steps: int | None = Field(default=None, ge=2)  # rows of a window
+    epochs: int | None = Field(default=None, ge=1)  # of training, at most
+
+
+class DriftSettings(MethodSettings):
+    """Of ``drift``: what else bets, and how carefully."""
+
+    members: list[Literal["confidence", "classes", "features"]] | None = None
+    strict: bool = False
+
+
+SETTINGS: dict[str, type[Section]] = {
+    "integrity": IntegritySettings,
+    "anomaly": MethodSettings,
+    "drift": DriftSettings,
+    "balance": LiveSettings,
+}
+METHODS = {"anomaly": SCORES, "drift": (*SCORES, *WINDOWED)}
 
 
 def check_settings(kind: str, node: Node, root: Node, report: Report) -> None:
@@ -79,6 +125,30 @@ def check_settings(kind: str, node: Node, root: Node, report: Report) -> None:
         translate(error.errors(include_url=False), node, report)
     if kind == "integrity":
         _require_reference(node, root, report)
+    if kind in METHODS:
+        _require_method(kind, node, report)
+
+
+def _require_method(kind: str, node: Node, report: Report) -> None:
+    """Add a fault for a method that is none of *kind*, or a setting that its method lacks."""
+    told = node.get("method")
+    method = SCORES[0] if told is None else told.text
+    if method is None:
+        return  # no text: told already
+    if told is not None and method not in METHODS[kind]:
+        rule = f"must be one of {', '.join(METHODS[kind])}, got {method!r}"
+        cure = nearest(method, METHODS[kind])
+        report.add(told, rule, cure if cure.startswith("Did") else "")
+        return
+    for key, methods in OF_METHODS.items():
+        if key in node.entries and method not in methods:
+            rule = f"must come with method {', '.join(methods)}, got method {method!r}"
+            report.add(node.entries[key], rule, "Remove it, or choose another method.")
+    ordered = node.get("ordered")
+    in_order = ordered is not None and ordered.content is True
+    if method in SEQUENCES and "reference" in node.entries and not in_order:
+        rule = f"must be in order of time for method {method!r}, got ordered: false"
+        report.add(node.entries["reference"], rule, "Say ordered: true if it is.")
 
 
 def _require_reference(node: Node, root: Node, report: Report) -> None:

@@ -24,6 +24,7 @@ EPOCHS = 300  # at most; early stopping ends most trainings after some 60
 SEQUENCES = ("window_dense", "lstm")
 TRAINED = ("autoencoder", *SEQUENCES)
 METHODS = ("pca", *TRAINED)
+DEFAULT = "autoencoder"
 
 
 @dataclass(frozen=True, slots=True)

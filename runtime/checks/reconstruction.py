@@ -24,6 +24,7 @@ from scanflow_serve.runtime.checks.trained import Redrawn, Trained, stored_detec
 from scanflow_serve.runtime.tensors import Array, Tensors
 
 HUGE = 1e300  # an error beyond all numbers still ranks above every other
+SHOWN_MOST = 1e30  # of one feature's error: histograms are kept in float32
 ERROR = "reconstruction error of "
 
 Find: TypeAlias = Callable[[str], Artifact | None]
@@ -113,7 +114,7 @@ class ReconstructionError:
         """
         if self.span > 1:
             raise ValueError(f"latent: method must look at single rows, got {self.recipe.method}.")
-        matrix = flat(rows.inputs, self.names).astype(np.float32)
+        matrix = as_float32(rows.inputs, self.names)
         return self._redraw(matrix[:, None, :]).z
 
     def moved(self) -> tuple[Mapping[str, Any], ...]:
@@ -179,7 +180,7 @@ class ReconstructionError:
         return self._reconstructor.redraw(windows)
 
     def _cut(self, rows: Observed) -> Cut:
-        matrix = flat(rows.inputs, self.names).astype(np.float32)
+        matrix = as_float32(rows.inputs, self.names)
         if self.span > 1:
             return self._buffers.cut(rows.session, matrix)
         every = np.ones(rows.rows, np.bool_)
@@ -192,6 +193,7 @@ class ReconstructionError:
     def _by_input(self, err_feature: Array, inputs: Tensors) -> Tensors:
         """Return the errors of features under their inputs' names, in the inputs' shapes."""
         found: Tensors = {}
+        err_feature = np.minimum(err_feature, SHOWN_MOST)
         start = 0
         for name in self.names:
             shape = inputs[name].shape[1:]
@@ -249,7 +251,7 @@ def fit_rows(
             f"{made_by.method}: reference must be in order of time, got ordered: false. "
             "Say ordered: true if it is."
         )
-    matrix = flat(reference.inputs, names).astype(np.float32)
+    matrix = as_float32(reference.inputs, names)
     return matrix, reference.run if made_by.steps > 1 else None
 
 
@@ -274,6 +276,13 @@ def cut_windows(matrix: Array, run: Array | None, span: int) -> Array:
             "Give more rows, or fewer steps."
         )
     return windows
+
+
+def as_float32(inputs: Tensors, names: Sequence[str]) -> Array:
+    """Return the named inputs as one matrix, shape (rows, features); inf where float32 ends."""
+    with np.errstate(over="ignore"):
+        matrix: Array = flat(inputs, names).astype(np.float32)
+    return matrix
 
 
 def _nothing(key: str) -> None:

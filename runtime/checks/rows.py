@@ -104,7 +104,7 @@ class Reference:
         breaks = np.diff(index, prepend=index[:1]) != 1
         if self.run is not None:
             breaks |= np.diff(self.run[index], prepend=self.run[index][:1]) != 0
-        stretches: Array = np.cumsum(breaks)
+        stretches: Array = np.cumsum(breaks) - 1  # the first row begins one
         return stretches
 
 
