@@ -41,4 +41,6 @@ def _cells(check: dict[str, Any]) -> list[str]:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:.4g}"

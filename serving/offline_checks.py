@@ -13,6 +13,7 @@ from scanflow_serve.policies import schema
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime.checks.batches import batches
+from scanflow_serve.runtime.checks.configuration import require_run_lengths
 from scanflow_serve.runtime.checks.host import Host
 from scanflow_serve.runtime.checks.lifecycle import State
 from scanflow_serve.runtime.checks.tap import Tapped
@@ -20,7 +21,7 @@ from scanflow_serve.runtime.engine import Engine, Served
 from scanflow_serve.runtime.events import Event
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.tensors import Tensors
-from scanflow_serve.runtime.validation import load_rows
+from scanflow_serve.runtime.validation import rows_of
 from scanflow_serve.serving import composition
 from scanflow_serve.serving.checks import subject_of
 from scanflow_serve.serving.http.checks import check_json
@@ -68,6 +69,7 @@ def over_file(policy_file: PolicyFile, data: Path) -> Outcome:
     """
     if not policy_file.policy.checks:
         raise UsageError(f"{policy_file.path}: checks must not be empty, got none. Add one.")
+    require_run_lengths(policy_file)
     engine = Engine(composition.prepared(policy_file, profile_host()))
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -80,8 +82,8 @@ def _over_rows(engine: Engine, data: Path, folder: Path) -> Outcome:
     main = engine.served(engine.policy_file.policy.name)
     names = [spec.name for spec in main.signature.inputs]
     declared = engine.policy_file.policy.validation or engine.policy_file.policy.calibration
-    given = schema.Data(data=str(data.absolute()), input=(declared and declared.input) or names)
-    inputs = main.pipeline.inputs(load_rows(given, engine.policy_file))
+    known = names if declared is None or declared.input is None else declared.input
+    inputs = main.pipeline.inputs(rows_of(data, schema.Data(data=data.name, input=known)))
     guard = open_guard(engine, folder)
     events: list[Event] = []
     inline = {} if guard is None else {each.name: each for each in guard.checks}
