@@ -10,6 +10,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from scanflow_serve.policies.check_settings import INFER
 from scanflow_serve.policies.functions import FunctionFault, find_function
 from scanflow_serve.policies.nodes import Node, Report
 from scanflow_serve.policies.references import entries, items, settings, steps
@@ -56,6 +57,8 @@ def check_files(root: Node, folder: Path, report: Report) -> None:
         if (pair := settings(check)) is not None:
             node = pair[1]
             files.check_data(node.get("reference"), node.get("input"), node.get("target"))
+            told = node.get("schema") if pair[0] == "integrity" else None
+            files.existing(None if told is None or told.text == INFER else told)
     for keys in (("certificate",), ("key",)):
         files.existing(root.get("serve", "tls", *keys))
     files.existing(root.get("serve", "auth", "keys_file"))

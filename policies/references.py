@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import get_args
 
+from scanflow_serve.policies.check_settings import check_settings
 from scanflow_serve.policies.conditions import ConditionError, compile_condition, parse_condition
 from scanflow_serve.policies.nodes import Node, Place, Report
 from scanflow_serve.policies.schema import COMBINES, BackendName, Precision
@@ -206,6 +207,7 @@ class _Names:
                 rule = f"must have a name of its own, got {name!r}, the name of {taken[name].path}"
                 self._report.add(given or node, rule, "Give it another name.")
             taken.setdefault(name, node)
+            check_settings(kind, node, self._root, self._report)
             for workflow in _texts(node, "workflow"):
                 self._defined(workflow, self._workflows, "workflow")
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 # decision: another option answers a lane. rule: an `adapt` rule began or ceased to act.
 # alert, retrain: what such a rule asked for. load, unload: of a model. pin: by an operator.
 # failure, recovery: a variant left or rejoined the rotation. reload: of the policy.
+# check: the state of a check on live traffic changed, or it failed.
 Kind: TypeAlias = Literal[
     "decision",
     "rule",
@@ -26,6 +27,7 @@ Kind: TypeAlias = Literal[
     "failure",
     "recovery",
     "reload",
+    "check",
 ]
 
 KEPT = 1000

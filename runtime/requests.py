@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from scanflow_serve.runtime.checks.inspection import Finding
 from scanflow_serve.runtime.tensors import OutputKind, Tensors
 
 Prefer: TypeAlias = Literal["accuracy", "latency"]
@@ -49,6 +50,7 @@ class Response:
         accuracy: Of what answered, on the validation set or declared; None if unknown.
         batch_rows: Rows of the call that this request was part of.
         late: Inference ended after the deadline.
+        findings: What integrity checks found in the inputs; None: none looked.
     """
 
     outputs: Tensors
@@ -65,3 +67,4 @@ class Response:
     accuracy: float | None = None
     batch_rows: int = 0
     late: bool = False
+    findings: tuple[Finding, ...] | None = None

@@ -46,7 +46,15 @@ def load_rows(data: schema.Data, policy_file: PolicyFile) -> Rows:
     Raises:
         DataError: The file can't be read, lacks an array, or its arrays differ in rows.
     """
-    path = policy_file.resolve(data.data)
+    return rows_of(policy_file.resolve(data.data), data)
+
+
+def rows_of(path: Path, data: schema.Data) -> Rows:
+    """Return what *data* names of the file at *path*, wherever it lies; see `load_rows`.
+
+    Raises:
+        DataError: As `load_rows`.
+    """
     target = data.target if isinstance(data, schema.Validation) else None
     named = [data.input] if isinstance(data.input, str) else data.input
 

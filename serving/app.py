@@ -22,7 +22,9 @@ from scanflow_serve.policies.errors import (
     StateError,
 )
 from scanflow_serve.policies.schema import Limits
+from scanflow_serve.runtime.checks.host import Host
 from scanflow_serve.runtime.events import Event, EventLog
+from scanflow_serve.serving.check_metrics import CheckMetrics
 from scanflow_serve.serving.collector import calm_collector
 from scanflow_serve.serving.home import Home
 from scanflow_serve.serving.http.events import EventStreams
@@ -38,7 +40,7 @@ from scanflow_serve.serving.http.introspection import STARTING, summary
 from scanflow_serve.serving.http.problems import faults, problem, refusal
 from scanflow_serve.serving.http.routes import Methods, Router
 from scanflow_serve.serving.http.sending import send_reply
-from scanflow_serve.serving.http.site import Site, image_reader
+from scanflow_serve.serving.http.site import open_site
 from scanflow_serve.serving.http.slow_bodies import SlowBodies
 from scanflow_serve.serving.http.tenure import MIB, Tenure, close
 from scanflow_serve.serving.lifetime import on_end_signal
@@ -78,6 +80,7 @@ class Application:
         self.streams = EventStreams(EventLog())
         self.metrics = Metrics()
         self.metrics.watch(lambda: self.in_flight, lambda: self.ready)
+        self.metrics.add(CheckMetrics(self._checks))
         self._home = home
         self._environ = os.environ if environ is None else environ
         self._router = Router()
@@ -98,7 +101,9 @@ class Application:
                 ``serve.image`` does not fit the model.
         """
         engine = await asyncio.to_thread(self._home.start, self.streams.log.add)
-        self._install(await self._begun(engine))
+        tenure = await self._begun(engine)
+        self._install(tenure)
+        tenure.watch()
         self.slow_bodies.start()
         self.streams.open()
         self._unwatch = on_end_signal(self.streams.close)
@@ -106,13 +111,16 @@ class Application:
     async def _begun(self, engine: Engine) -> Tenure:
         """Return what answers by *engine* from now on; where it can't, the engine is closed."""
         try:
-            site = Site(engine, self.metrics, self.streams, self.reload, image_reader(engine))
+            site = open_site(engine, self.metrics, self.streams, self.reload, self._home.state)
             tenure = Tenure(site, self._environ)
             await engine.start()
         except BaseException:
             await close(engine)
             raise
         return tenure
+
+    def _checks(self) -> Host | None:
+        return None if self._tenure is None else self._tenure.site.checks
 
     def _install(self, tenure: Tenure) -> None:
         """Answer by *tenure* from now on."""
@@ -145,6 +153,8 @@ class Application:
             await new.end()
         else:
             self._install(new)
+            await old.unwatch()  # what its checks learned, the new one's take up
+            new.watch()
             retiring = asyncio.create_task(self._retire(old))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)

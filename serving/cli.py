@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("policy:schema", "Print the JSON Schema of policy files."),
     "calibrate": ("plan:calibrate", "Measure every variant of a policy on this host."),
     "simulate": ("simulate:simulate", "Replay a load on what was measured, before you deploy."),
+    "check": ("check:check", "Run a policy's checks over a file of rows."),
+    "fit-checks": ("fit_checks:fit_checks", "Train the detectors that a policy's checks need."),
     "convert": ("convert:convert", "Convert models, verify them, and say how they do."),
     "quickstart": ("quickstart:quickstart", "Write a folder with a first policy and serve it."),
     "artifacts": ("artifacts:artifacts", "List, verify, publish and fetch converted models."),

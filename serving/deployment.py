@@ -11,6 +11,7 @@ from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile, load_policy
 from scanflow_serve.policies.schema import API_VERSION
 from scanflow_serve.runtime import prepare as preparation
+from scanflow_serve.runtime.checks.configuration import require_run_lengths
 from scanflow_serve.runtime.host.profile import profile_host
 from scanflow_serve.runtime.prepare import Prepared
 from scanflow_serve.serving import admission, composition, environment, kept_policy, listening
@@ -55,9 +56,11 @@ def plan_into(
     """Plan for this host and keep the plan in *folder*.
 
     Raises:
-        UsageError: ``serve.image`` does not give what the chosen run takes.
+        UsageError: ``serve.image`` does not give what the chosen run takes, or a check asks
+            for a longer `expected_run_length` than its reference honours.
         ScanflowError: A model can't be read, or no candidate can be measured or is feasible.
     """
+    require_run_lengths(policy_file)
     prepared = composition.prepared(
         policy_file, profile_host(), recalibrate=recalibrate, progress=progress
     )

@@ -32,7 +32,13 @@ class Successor:
 
 
 class Home(Protocol):
-    """Has the first engine, and makes those that follow it."""
+    """Has the first engine, and makes those that follow it.
+
+    Attributes:
+        state: The state folder, where checks keep what they learn; None: they don't run.
+    """
+
+    state: Path | None
 
     def start(self, notify: Notify) -> Engine:
         """Return the loaded engine of what was prepared; blocks."""
@@ -54,27 +60,28 @@ class StateHome:
     """A state folder that a plan was prepared in; see `Home`."""
 
     def __init__(self, state: Path) -> None:
-        self.state = state
+        self.folder = state
+        self.state: Path | None = state
 
     def start(self, notify: Notify) -> Engine:
         """Return the engine of the plan kept there; where it can't be had, exit with 1."""
-        return start_or_exit(self.state, notify)
+        return start_or_exit(self.folder, notify)
 
     async def successor(self, text: str, running: PolicyFile, notify: Notify) -> Successor:
         """Check, plan and load the policy of *text* while the running one goes on."""
         policy_file = await asyncio.to_thread(reload_rules.successor, text, running)
-        folder = _new_folder(self.state / kept_policy.PLANS)
+        folder = _new_folder(self.folder / kept_policy.PLANS)
         try:
             await preparation.prepare(policy_file, folder)
             engine = await asyncio.to_thread(
-                load_engine, Kept(policy_file, folder), self.state, notify
+                load_engine, Kept(policy_file, folder), self.folder, notify
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
         def accept() -> None:
-            kept_policy.keep(policy_file, self.state, plan=folder, over=_on_disk(policy_file.path))
+            kept_policy.keep(policy_file, self.folder, plan=folder, over=_on_disk(policy_file.path))
 
         return Successor(engine, accept)
 

@@ -10,7 +10,6 @@ from scanflow_serve.policies.schema import CheckerStep, ParallelStep, Policy, Sc
 def inactive_sections(policy: Policy) -> tuple[str, ...]:
     """Return a sentence for each section that is validated but not acted on by this version."""
     sections = {
-        "checks": policy.checks,
         "feedback": policy.feedback,
         "store": policy.store,
         "track": policy.track,

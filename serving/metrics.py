@@ -85,6 +85,10 @@ class Metrics(Collector):
             if name not in names or variant not in variants:
                 del self._answers[name, variant]
 
+    def add(self, collector: Collector) -> None:
+        """Expose another's families, too."""
+        self._registry.register(collector)
+
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered HTTP request."""
         key = (route, status)

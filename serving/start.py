@@ -12,7 +12,7 @@ from scanflow_serve.runtime.engine import Engine
 from scanflow_serve.runtime.events import Notify
 from scanflow_serve.serving import kept_policy
 from scanflow_serve.serving.collector import calm_collector
-from scanflow_serve.serving.http.site import image_reader
+from scanflow_serve.serving.http.site import image_reader, open_guard
 from scanflow_serve.serving.kept_policy import Kept
 
 
@@ -24,7 +24,7 @@ def start_engine(state: Path, notify: Notify) -> Engine:
 
     Raises:
         ScanflowError: The plan can't be read, a model can't be loaded, or ``serve.image`` does not
-            give what the model takes.
+            give what the model takes, or an integrity check's schema does not fit it.
     """
     return load_engine(kept_policy.kept(state), state, notify)
 
@@ -39,6 +39,7 @@ def load_engine(kept: Kept, state: Path, notify: Notify) -> Engine:
     engine = Engine(ready, notify=notify, state=state, settled=calm_collector)
     try:
         image_reader(engine)  # here a fault is told in a line; in the lifespan, in a traceback
+        open_guard(engine, state)
     except ScanflowError:
         engine.close()
         raise

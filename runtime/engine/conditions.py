@@ -12,7 +12,7 @@ from scanflow_serve.runtime.host.thermal import read_thermal
 from scanflow_serve.runtime.host.tree import Tree
 from scanflow_serve.runtime.scheduler.scheduler import Scheduler
 
-# Nothing watches yet, and nobody has labelled anything: what is not known makes no rule act.
+# Nothing watches, or nobody has labelled anything yet: what is not known makes no rule act.
 UNCHECKED = {"state": "off", "phase": "collecting", "score": None, "p_val": None}
 UNLABELLED = {"labels": 0.0, "unmatched": 0.0, "accuracy": None}
 
@@ -31,20 +31,25 @@ def live_host(host: HostProfile, root: str = "/") -> dict[str, Any]:
     return host.variables() | changing
 
 
+def unwatched(names: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """Return what is known of checks that nobody runs, by name."""
+    return dict.fromkeys(names, UNCHECKED)
+
+
 def values(
     scheduler: Scheduler,
     now: float,
     *,
     waiting: int,
     answerer: Answerer | None,
-    checks: Collection[str],
+    checks: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Mapping[str, Any]]:
     """Return the variables of `policies.vocabulary.ADAPT_VARIABLES`, but for ``host``.
 
     Args:
         waiting: Requests that are being answered, those in the queue among them.
         answerer: What most requests of the policy's name get; None where nothing answers.
-        checks: Names of the policy's checks.
+        checks: What is known of each check, by name.
     """
     p50_ms, p95_ms, p99_ms = scheduler.latency.percentiles(now, (50, 95, 99))
     return {
@@ -54,7 +59,7 @@ def values(
             "in_flight": float(waiting),
         },
         "latency": {"p50_ms": p50_ms, "p95_ms": p95_ms, "p99_ms": p99_ms},
-        "checks": dict.fromkeys(checks, UNCHECKED),
+        "checks": checks,
         "feedback": UNLABELLED,
         "model": {
             "name": answerer.model if answerer else None,

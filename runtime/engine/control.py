@@ -10,7 +10,7 @@ from typing import Any
 
 from scanflow_serve.runtime.engine.answerers import Answerer
 from scanflow_serve.runtime.engine.black_box import Crashes
-from scanflow_serve.runtime.engine.conditions import live_host, values
+from scanflow_serve.runtime.engine.conditions import live_host, unwatched, values
 from scanflow_serve.runtime.engine.dispatch import Dispatcher
 from scanflow_serve.runtime.engine.fleet import Fleet
 from scanflow_serve.runtime.engine.steering import Steering, check_names
@@ -32,6 +32,9 @@ class Control:
         root: Where the host's files lie, as `profile_host` takes it.
         crashes: Where variants that answer again are forgiven.
         suspects: Variants that ran when a worker died.
+
+    Attributes:
+        checks: Returns what conditions see of each check.
     """
 
     def __init__(
@@ -49,7 +52,8 @@ class Control:
     ) -> None:
         self._host = prepared.host
         self._main = prepared.plan.policy
-        self._checks = check_names(prepared.policy_file.policy)
+        names = check_names(prepared.policy_file.policy)
+        self.checks: Callable[[], Mapping[str, Mapping[str, Any]]] = lambda: unwatched(names)
         self._fleet = fleet
         self._scheduler = scheduler
         self._dispatch = dispatch
@@ -82,7 +86,7 @@ class Control:
                 now,
                 waiting=self._dispatch.waiting,
                 answerer=self._current(),
-                checks=self._checks,
+                checks=self.checks(),
             )
             self._steering.changed(await asyncio.to_thread(self._evaluate, seen, now), now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from scanflow_serve.runtime.prepared import Prepared
 from scanflow_serve.runtime.requests import Request, Response
 from scanflow_serve.runtime.scheduler.jobs import Decision, Job
 from scanflow_serve.runtime.scheduler.scheduler import Scheduler
+from scanflow_serve.runtime.workflow.pipeline import Pipeline
 
 DRAIN_S = 0.01  # between looks at whether all is answered
 
@@ -143,6 +144,20 @@ class Engine:
                 404, f"Model {name!r} has no version {version!r} here, only {served.version!r}."
             )
         return served
+
+    def pipelines(self, name: str) -> dict[str, Pipeline]:
+        """Return all that may answer to *name* at present, by variant id.
+
+        Raises:
+            RequestError: 404, as `served`.
+        """
+        lane = self.served(name).lane
+        answerers = self._fleet.now.answerers[lane].values()
+        return {answerer.variant: answerer.pipeline for answerer in answerers}
+
+    def watched_by(self, checks: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+        """Let conditions see what *checks* says of each check, by name."""
+        self._control.checks = checks
 
     def _knows(self, name: str) -> bool:
         policy = self.policy_file.policy

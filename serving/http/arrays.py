@@ -11,12 +11,14 @@ import numpy as np
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.tensors import Array, TensorSpec
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import shown
 
 MAX_RANK = 32  # numpy 1's limit
 _NUMBERS = frozenset({int, float})
 _BOOLEANS = frozenset({bool})
 _TEXTS = frozenset({str})
+_OF_KIND = {"b": _BOOLEANS, "s": _TEXTS}  # by the first letter of a dtype; else numbers
 
 
 def flatten(value: Any, where: str) -> tuple[list[Any], tuple[int, ...]]:
@@ -57,14 +59,23 @@ def index_path(position: int, shape: Sequence[int]) -> str:
     return "".join(f"[{i}]" for i in np.unravel_index(position, shape)) if shape else ""
 
 
-def array(value: Any, spec: TensorSpec, where: str) -> Array:
+def array(value: Any, spec: TensorSpec, where: str, cells: Cells | None = None) -> Array:
     """Return nested JSON lists as an array of the spec's dtype, of the shape they have.
 
     Raises:
         RequestError: 400, ragged, or a leaf that the dtype can't hold.
     """
     flat, shape = flatten(value, where)
+    if cells is not None:
+        flat = readable(flat, spec, cells)
     return leaves(flat, spec.dtype, shape, where).reshape(shape)
+
+
+def readable(flat: list[Any], spec: TensorSpec, cells: Cells) -> list[Any]:
+    """Return *flat* as the spec's dtype can hold it; what it can't is put aside in *cells*."""
+    if set(map(type, flat)) <= _OF_KIND.get(spec.dtype[0], _NUMBERS):
+        return flat
+    return cells.readable(flat, spec.dtype, spec.name)
 
 
 def leaves(flat: list[Any], dtype: str, shape: tuple[int, ...], where: str) -> Array:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import Finding, Unread
 from scanflow_serve.runtime.requests import Prefer
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 from scanflow_serve.serving.http.arrays import array, fit_shape
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, shown
+from scanflow_serve.serving.http.guard import path_in
+
+LONGEST_SESSION = 128  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +25,20 @@ class Batch:
 
     Attributes:
         batched: False if the client left out the batch dimension; the reply does too.
+        where: Of the inputs in the body.
+        unread: Cells that are no values; the inputs have placeholders there.
     """
 
     inputs: Tensors
     rows: int
     batched: bool = True
+    where: str = "inputs"
+    unread: Sequence[Unread] = ()
+
+    def place(self, finding: Finding) -> str:
+        """Return the JSON path of a finding's value."""
+        named = len(self.inputs) > 1
+        return path_in(self.where, batched=self.batched, named=named)(finding)
 
 
 def only_input(signature: Signature, where: str) -> TensorSpec:
@@ -46,8 +60,17 @@ def unknown_names(given: Any, known: list[str], where: str) -> RequestError:
     return RequestError(400, f"{where} must have exactly the names {known}, got {shown([*given])}.")
 
 
-def batch_of_json(value: Any, signature: Signature, max_rows: int, where: str = "inputs") -> Batch:
+def batch_of_json(
+    value: Any,
+    signature: Signature,
+    max_rows: int,
+    where: str = "inputs",
+    cells: Cells | None = None,
+) -> Batch:
     """Return the batch of a JSON value: an array for the only input, or name -> array.
+
+    Args:
+        cells: Takes what is no value of its dtype; without it that is refused.
 
     Raises:
         RequestError: 400, names, dtypes or shapes that don't fit; 413, too many rows.
@@ -57,16 +80,22 @@ def batch_of_json(value: Any, signature: Signature, max_rows: int, where: str = 
         if value.keys() != set(known):
             raise unknown_names(value, known, where)
         arrays = {
-            spec.name: array(value[spec.name], spec, f"{where}.{spec.name}")
+            spec.name: array(value[spec.name], spec, f"{where}.{spec.name}", cells)
             for spec in signature.inputs
         }
     else:
         spec = only_input(signature, where)
-        arrays = {spec.name: array(value, spec, where)}
-    return batch(arrays, signature, max_rows, where)
+        arrays = {spec.name: array(value, spec, where, cells)}
+    return batch(arrays, signature, max_rows, where, cells)
 
 
-def batch(arrays: Mapping[str, Array], signature: Signature, max_rows: int, where: str) -> Batch:
+def batch(
+    arrays: Mapping[str, Array],
+    signature: Signature,
+    max_rows: int,
+    where: str,
+    cells: Cells | None = None,
+) -> Batch:
     """Return the batch of arrays; where every one lacks the batch dimension, of one row.
 
     Raises:
@@ -86,7 +115,8 @@ def batch(arrays: Mapping[str, Array], signature: Signature, max_rows: int, wher
         rows = value.shape[0]
         inputs[spec.name] = value
     bound_rows(rows, max_rows, where)
-    return Batch(inputs, rows, batched=not single)
+    unread = () if cells is None else cells.unread
+    return Batch(inputs, rows, batched=not single, where=where, unread=unread)
 
 
 def bound_rows(rows: int, most: int, where: str) -> None:
@@ -137,3 +167,20 @@ def prefer(exchange: Exchange) -> Prefer | None:
     if text == "accuracy":
         return "accuracy"
     raise RequestError(400, f"Scanflow-Prefer must be latency or accuracy, got {shown(text)}.")
+
+
+def session(exchange: Exchange) -> str:
+    """Return what ``Scanflow-Session`` says the rows belong to, "" if it is not given.
+
+    Raises:
+        RequestError: 400, it is too long.
+    """
+    text = exchange.header(b"scanflow-session")
+    if text is None:
+        return ""
+    if len(text) > LONGEST_SESSION:
+        raise RequestError(
+            400,
+            f"Scanflow-Session must be at most {LONGEST_SESSION} characters, got {len(text)}.",
+        )
+    return text

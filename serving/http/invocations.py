@@ -10,14 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import verdicts
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.runtime.tensors import Signature
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, Reply, json_reply, parse_json, shown
 from scanflow_serve.serving.http.inputs import (
     Batch,
     batch_of_json,
     deadline_ms,
     prefer,
+    session,
     unknown_names,
 )
 from scanflow_serve.serving.http.predict import json_value
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
 async def invocations(site: Site, exchange: Exchange) -> Reply:
     """Answer ``POST /invocations``."""
     served = site.main()
-    asked = read(await exchange.body(), exchange.media_type, served, site.max_rows)
+    asked = read(
+        await exchange.body(), exchange.media_type, served, site.max_rows, site.cells(served)
+    )
     response = await site.infer(
         served,
         asked.inputs,
@@ -44,27 +49,37 @@ async def invocations(site: Site, exchange: Exchange) -> Reply:
         client=exchange.client,
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
+        unread=asked.unread,
+        place=asked.place,
+        session=session(exchange),
     )
-    # A member of ours beside MLflow's: its clients read "predictions" and leave the rest alone.
-    reply = json_reply(
-        {
-            "predictions": predictions(response),
-            "scanflow_prediction_ids": response.prediction_ids,
-        }
-    )
+    # Members of ours beside MLflow's: its clients read "predictions" and leave the rest alone.
+    document = {
+        "predictions": predictions(response),
+        "scanflow_prediction_ids": response.prediction_ids,
+    }
+    if response.findings is not None:
+        document["scanflow_checks"] = verdicts(response.findings, len(response.prediction_ids))
+    reply = json_reply(document)
     reply.headers = answer_headers(response)
     return reply
 
 
-def read(body: bytes, media_type: str, served: Served, max_rows: int) -> Batch:
+def read(
+    body: bytes, media_type: str, served: Served, max_rows: int, cells: Cells | None = None
+) -> Batch:
     """Return the batch of a scoring request.
+
+    Args:
+        cells: Takes what is no value of its dtype; without it that is refused.
 
     Raises:
         RequestError: 400, malformed; 413, too many rows; 415, neither JSON nor CSV.
     """
     signature = served.signature
     if media_type == "text/csv":
-        return batch_of_table(csv_table(body, signature, header=True), signature, max_rows)
+        table = csv_table(body, signature, header=True, lenient=cells is not None)
+        return batch_of_table(table, signature, max_rows, cells)
     if media_type not in ("application/json", ""):
         raise RequestError(
             415, f"Content-Type must be application/json or text/csv, got {shown(media_type)}."
@@ -80,37 +95,38 @@ def read(body: bytes, media_type: str, served: Served, max_rows: int) -> Batch:
     if document.get("params"):
         raise RequestError(400, "params must be empty: models here take none.")
     name = given.pop()
-    return FORMATS[name](document[name], signature, max_rows)
+    return FORMATS[name](document[name], signature, max_rows, cells)
 
 
-def _split(value: Any, signature: Signature, max_rows: int) -> Batch:
-    return batch_of_table(split_table(value), signature, max_rows)
+def _split(value: Any, signature: Signature, max_rows: int, cells: Cells | None) -> Batch:
+    return batch_of_table(split_table(value), signature, max_rows, cells)
 
 
-def _records(value: Any, signature: Signature, max_rows: int) -> Batch:
-    return batch_of_table(records_table(value), signature, max_rows)
+def _records(value: Any, signature: Signature, max_rows: int, cells: Cells | None) -> Batch:
+    table = records_table(value, lenient=cells is not None)
+    return batch_of_table(table, signature, max_rows, cells)
 
 
-def _inputs(value: Any, signature: Signature, max_rows: int) -> Batch:
-    return batch_of_json(value, signature, max_rows, "inputs")
+def _inputs(value: Any, signature: Signature, max_rows: int, cells: Cells | None) -> Batch:
+    return batch_of_json(value, signature, max_rows, "inputs", cells)
 
 
-def _instances(value: Any, signature: Signature, max_rows: int) -> Batch:
+def _instances(value: Any, signature: Signature, max_rows: int, cells: Cells | None) -> Batch:
     """Return the batch of one item a row: an array, or an object name -> array of that row."""
     if type(value) is not list or not value:
         raise RequestError(400, f"instances must be a list of at least one, got {shown(value)}.")
     if type(value[0]) is not dict:
-        return batch_of_json(value, signature, max_rows, "instances")
+        return batch_of_json(value, signature, max_rows, "instances", cells)
     known = [spec.name for spec in signature.inputs]
     for index, item in enumerate(value):
         if type(item) is not dict or item.keys() != set(known):
             given = item if type(item) is dict else [item]
             raise unknown_names(given, known, f"instances[{index}]")
     columns = {name: [item[name] for item in value] for name in known}
-    return batch_of_json(columns, signature, max_rows, "instances")
+    return batch_of_json(columns, signature, max_rows, "instances", cells)
 
 
-FORMATS: dict[str, Callable[[Any, Signature, int], Batch]] = {
+FORMATS: dict[str, Callable[[Any, Signature, int, Cells | None], Batch]] = {
     "dataframe_split": _split,
     "dataframe_records": _records,
     "instances": _instances,

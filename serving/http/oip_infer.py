@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import Finding
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors, TensorSpec
 from scanflow_serve.serving.http import oip_tensors
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, Reply, parse_json, shown
-from scanflow_serve.serving.http.inputs import bound_rows, deadline_ms, prefer
+from scanflow_serve.serving.http.guard import path_in
+from scanflow_serve.serving.http.inputs import bound_rows, deadline_ms, prefer, session
 from scanflow_serve.serving.http.oip_outputs import Wanted, infer_reply
 from scanflow_serve.serving.http.site import Site
 
@@ -32,6 +35,7 @@ class InferRequest:
         wanted: Outputs in the order asked for; all of them where none is named.
         deadline_ms: From ``parameters.timeout``, which is in µs.
         priority: Of ours, where lower goes first; from ``parameters.priority``, see `_priority`.
+        order: Names of the inputs as the body has them.
     """
 
     inputs: Tensors
@@ -40,12 +44,20 @@ class InferRequest:
     id: str | None = None
     deadline_ms: float | None = None
     priority: int = 0
+    order: tuple[str, ...] = ()
+
+    def place(self, finding: Finding) -> str:
+        """Return the JSON path of a finding's value."""
+        if finding.input not in self.order:
+            return path_in("body")(finding)
+        return path_in(f"inputs[{self.order.index(finding.input)}].data")(finding)
 
 
 async def infer(site: Site, exchange: Exchange) -> Reply:
     """Answer an inference request, JSON or binary."""
     served = site.named(exchange.params)
-    asked = parse(await exchange.body(), exchange.header(LENGTH), served, site.max_rows)
+    cells = site.cells(served)
+    asked = parse(await exchange.body(), exchange.header(LENGTH), served, site.max_rows, cells)
     budgets = [ms for ms in (deadline_ms(exchange), asked.deadline_ms) if ms is not None]
     response = await site.infer(
         served,
@@ -55,23 +67,29 @@ async def infer(site: Site, exchange: Exchange) -> Reply:
         deadline_ms=min(budgets, default=None),
         prefer=prefer(exchange),
         priority=asked.priority,
+        unread=() if cells is None else cells.unread,
+        place=asked.place,
+        session=session(exchange),
     )
     return infer_reply(served, asked.id, asked.wanted, response)
 
 
-def parse(body: bytes, length: str | None, served: Served, max_rows: int) -> InferRequest:
+def parse(
+    body: bytes, length: str | None, served: Served, max_rows: int, cells: Cells | None = None
+) -> InferRequest:
     """Return the checked request.
 
     Args:
         length: ``Inference-Header-Content-Length``: bytes of JSON before the binary data, 0 for
             a raw request; None where all of the body is JSON.
+        cells: Takes what is no value of its dtype; without it that is refused.
 
     Raises:
         RequestError: 400 with the JSON path at fault; 413, too many rows.
     """
     signature = served.signature
     if length is None:
-        return _parse_document(parse_json(body), memoryview(b""), served, max_rows)
+        return _parse_document(parse_json(body), memoryview(b""), served, max_rows, cells)
     size = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else -1
     if not 0 <= size <= len(body):
         raise RequestError(
@@ -81,7 +99,9 @@ def parse(body: bytes, length: str | None, served: Served, max_rows: int) -> Inf
         )
     if size == 0:
         return _raw(memoryview(body), signature, max_rows)
-    return _parse_document(parse_json(body[:size]), memoryview(body)[size:], served, max_rows)
+    return _parse_document(
+        parse_json(body[:size]), memoryview(body)[size:], served, max_rows, cells
+    )
 
 
 def _raw(data: memoryview, signature: Signature, max_rows: int) -> InferRequest:
@@ -117,7 +137,7 @@ def _raw(data: memoryview, signature: Signature, max_rows: int) -> InferRequest:
 
 
 def _parse_document(
-    document: Any, binary: memoryview, served: Served, max_rows: int
+    document: Any, binary: memoryview, served: Served, max_rows: int, cells: Cells | None
 ) -> InferRequest:
     if type(document) is not dict:
         raise RequestError(400, f"body must be a JSON object, got {shown(document)}.")
@@ -125,7 +145,7 @@ def _parse_document(
     if identity is not None and type(identity) is not str:
         raise RequestError(400, f"id must be a string, got {shown(identity)}.")
     parameters = parameters_of(document, "")
-    inputs, rows = _inputs(document.get("inputs"), binary, served.signature, max_rows)
+    inputs, rows = _inputs(document.get("inputs"), binary, served.signature, max_rows, cells)
     binary_default = _flag(parameters, "binary_data_output", "")
     return InferRequest(
         inputs,
@@ -134,6 +154,7 @@ def _parse_document(
         identity,
         _timeout_ms(parameters),
         _priority(parameters),
+        tuple(inputs),
     )
 
 
@@ -190,7 +211,7 @@ def _priority(parameters: dict[str, Any]) -> int:
 
 
 def _inputs(
-    given: Any, binary: memoryview, signature: Signature, max_rows: int
+    given: Any, binary: memoryview, signature: Signature, max_rows: int, cells: Cells | None
 ) -> tuple[Tensors, int]:
     if type(given) is not list:
         raise RequestError(400, f"inputs must be a list of tensors, got {shown(given)}.")
@@ -202,7 +223,7 @@ def _inputs(
         if type(item) is not dict:
             raise RequestError(400, f"{where} must be an object, got {shown(item)}.")
         spec = _spec(item.get("name"), specs, tensors, where)
-        tensors[spec.name], at = _tensor(item, spec, binary, at, where)
+        tensors[spec.name], at = _tensor(item, spec, binary, at, where, cells)
     if len(tensors) != len(specs):
         missing = [name for name in specs if name not in tensors]
         raise RequestError(400, f"inputs must have {[*specs]}, all of them, but lack {missing}.")
@@ -228,7 +249,12 @@ def _spec(name: Any, specs: dict[str, TensorSpec], seen: Tensors, where: str) ->
 
 
 def _tensor(
-    item: dict[str, Any], spec: TensorSpec, binary: memoryview, at: int, where: str
+    item: dict[str, Any],
+    spec: TensorSpec,
+    binary: memoryview,
+    at: int,
+    where: str,
+    cells: Cells | None,
 ) -> tuple[Array, int]:
     """Return one input, and where the next one's binary data begins."""
     wanted = oip_tensors.datatype(spec)
@@ -246,7 +272,7 @@ def _tensor(
         )
     size = parameters.get("binary_data_size")
     if size is None:
-        return oip_tensors.from_json(item.get("data"), spec, shape, where), at
+        return oip_tensors.from_json(item.get("data"), spec, shape, where, cells), at
     if type(size) is not int or not 0 <= size <= len(binary) - at:
         raise RequestError(
             400,

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import flags
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.runtime.tensors import Array
 from scanflow_serve.serving.http import oip_tensors
@@ -67,6 +68,8 @@ def infer_reply(
         },
         "outputs": outputs,
     }
+    if response.findings:
+        document["parameters"]["scanflow_flags"] = flags(response.findings)
     if identity is not None:
         document["id"] = identity
     head = orjson.dumps(document, option=DUMP)

@@ -15,7 +15,8 @@ import numpy as np
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.tensors import Array, TensorSpec
-from scanflow_serve.serving.http.arrays import fit_shape, flatten, leaves
+from scanflow_serve.serving.http.arrays import fit_shape, flatten, leaves, readable
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import shown
 
 DATATYPES: dict[str, str] = {
@@ -66,8 +67,13 @@ def checked_shape(value: Any, spec: TensorSpec, where: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def from_json(data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
+def from_json(
+    data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str, cells: Cells | None = None
+) -> Array:
     """Return JSON ``data``, flat or nested, as an array of the declared shape.
+
+    Args:
+        cells: Takes what is no value of its dtype; without it that is refused.
 
     Raises:
         RequestError: 400, not a list, FP16, a leaf of the wrong type, or another number of them.
@@ -86,6 +92,8 @@ def from_json(data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str) -
             f"{place} must have {math.prod(shape)} elements, as shape {list(shape)} says,"
             f" got {len(flat)}.",
         )
+    if cells is not None:
+        flat = readable(flat, spec, cells)
     return leaves(flat, spec.dtype, nested, place).reshape(shape)
 
 

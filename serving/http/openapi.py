@@ -9,6 +9,7 @@ from scanflow_serve.policies.schema import Auth
 from scanflow_serve.serving.http import openapi_bodies as bodies
 from scanflow_serve.serving.http import openapi_schemas as schemas
 from scanflow_serve.serving.http.compression import ACCEPTED as ENCODINGS
+from scanflow_serve.serving.http.openapi_checks import check_operations
 from scanflow_serve.serving.http.site import Site
 
 Json = dict[str, Any]
@@ -42,6 +43,7 @@ def document(site: Site) -> Json:
         **oip.paths(),
         **_introspection(),
         **_operations(site),
+        **_checks(site),
     }
     paths["/policy"]["put"] = _put_policy(site)
     if isinstance(site.engine.policy_file.policy.serve.auth, Auth):
@@ -110,6 +112,10 @@ def operation(
     if body is not None:
         result["requestBody"] = body
     return result
+
+
+def _checks(site: Site) -> Json:
+    return check_operations(site, operation)
 
 
 def _json(schema: Json) -> Json:

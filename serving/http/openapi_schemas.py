@@ -54,6 +54,12 @@ REQUEST_HEADERS: tuple[Json, ...] = (
         "description": "Over the policy's rules and objective.",
         "schema": {"type": "string", "enum": ["latency", "accuracy"]},
     },
+    {
+        "name": "Scanflow-Session",
+        "in": "header",
+        "description": "The sensor or stream that the rows belong to, for checks of sequences.",
+        "schema": {"type": "string", "maxLength": 128},
+    },
 )
 
 BINARY_HEADER: Json = {
@@ -100,13 +106,17 @@ COMPONENTS: Json = {
             "variant": TEXT,
             "workflow": TEXT,
             "latency_ms": {"type": "number", "minimum": 0},
-        }
+            "checks": {"type": "array", "description": "What integrity checks found, by row."},
+        },
+        optional=("checks",),
     ),
     "Invocation": record(
         {
             "predictions": {"type": ["array", "object"]},
             "scanflow_prediction_ids": items(TEXT) | {"description": "One a row; for /feedback."},
-        }
+            "scanflow_checks": {"type": "array", "description": "As `checks` of /predict."},
+        },
+        optional=("scanflow_checks",),
     ),
     "ServerMetadata": record({"name": TEXT, "version": TEXT, "extensions": items(TEXT)}),
     "Health": record(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanflow_serve.policies.errors import RequestError
+from scanflow_serve.runtime.checks.inspection import verdicts
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.runtime.tensors import Array
 from scanflow_serve.serving.http.exchange import Exchange, Reply, json_reply, parse_json, shown
@@ -18,6 +19,7 @@ from scanflow_serve.serving.http.inputs import (
     deadline_ms,
     only_input,
     prefer,
+    session,
 )
 from scanflow_serve.serving.http.npy import npy_array
 from scanflow_serve.serving.http.site import Site, answer_headers
@@ -40,6 +42,9 @@ async def predict(site: Site, exchange: Exchange) -> Reply:
         client=exchange.client,
         deadline_ms=deadline_ms(exchange),
         prefer=prefer(exchange),
+        unread=asked.unread,
+        place=asked.place,
+        session=session(exchange),
     )
     reply = json_reply(prediction(response, batched=asked.batched))
     reply.headers = answer_headers(response)
@@ -53,22 +58,25 @@ def read(body: bytes, media_type: str, served: Served, site: Site) -> Batch:
         RequestError: 400, 413, 415 or 422, as the body's format says.
     """
     signature = served.signature
+    cells = site.cells(served)
     if media_type in ("application/json", ""):
         document = parse_json(body)
         if type(document) is not dict or document.keys() != {"inputs"}:
             raise RequestError(
                 400, f'body must be {{"inputs": …}} and nothing else, got {shown(document)}.'
             )
-        return batch_of_json(document["inputs"], signature, site.max_rows)
+        return batch_of_json(document["inputs"], signature, site.max_rows, cells=cells)
     if media_type == "application/x-npy":
         spec = only_input(signature, "body")
         return batch({spec.name: npy_array(body, spec)}, signature, site.max_rows, "body")
     if media_type == "text/csv":
-        return batch_of_table(csv_table(body, signature, header=None), signature, site.max_rows)
+        table = csv_table(body, signature, header=None, lenient=cells is not None)
+        return batch_of_table(table, signature, site.max_rows, cells)
     if media_type in FORMATS:
         if site.images is None:
             raise RequestError(415, UNSET)
-        return Batch(site.images.read(body, media_type), 1, batched=False)
+        inputs = site.images.read(body, media_type)
+        return Batch(inputs, 1, batched=False, where="image")
     raise RequestError(
         415, f"Content-Type must be one of {', '.join(ACCEPTED)}, got {shown(media_type)}."
     )
@@ -83,6 +91,10 @@ def prediction(response: Response, *, batched: bool) -> dict[str, Any]:
         ids = ids[0]
         labels = None if labels is None else labels[0]
         outputs = {name: json_value(array)[0] for name, array in response.outputs.items()}
+    told: dict[str, Any] = {}
+    if response.findings is not None:
+        checks = verdicts(response.findings, len(response.prediction_ids))
+        told["checks"] = checks if batched else checks[0]
     return {
         "id": ids,
         "label": labels,
@@ -92,6 +104,7 @@ def prediction(response: Response, *, batched: bool) -> dict[str, Any]:
         "variant": response.variant,
         "workflow": response.workflow,
         "latency_ms": round(response.queue_ms + response.compute_ms, 4),
+        **told,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from scanflow_serve.serving.http import checks
 from scanflow_serve.serving.http import introspection as see
 from scanflow_serve.serving.http import oip_models as oip
 from scanflow_serve.serving.http import operations as operate
@@ -65,6 +66,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/policy", "admin", see.policy),
     Route("PUT", "/policy", "admin", operate.put_policy),
     Route("GET", "/events", "any", events),
+    Route("GET", "/checks", "any", checks.checks),
+    Route("GET", "/checks/{check}", "any", checks.check),
+    Route("GET", "/checks/{check}/history", "any", checks.history),
+    Route("POST", "/checks/{check}/ack", "admin", checks.acknowledge),
+    Route("POST", "/checks/{check}/rebase", "admin", checks.rebase),
     Route("GET", "/metrics", "any", see.metrics),
     Route("GET", "/ping", "open", probe=see.ping),
     Route("GET", "/version", "open", probe=see.mlflow_version),

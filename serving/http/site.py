@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from scanflow_serve.runtime.checks.host import Host
+from scanflow_serve.runtime.checks.inspection import Unread
 from scanflow_serve.runtime.requests import Prefer, Request, Response
 from scanflow_serve.runtime.tensors import Tensors
+from scanflow_serve.serving.checks import open_checks
+from scanflow_serve.serving.http.cells import Cells
 from scanflow_serve.serving.http.exchange import Exchange, Headers, Reply
+from scanflow_serve.serving.http.guard import Guard, Place, path_in
 from scanflow_serve.serving.http.images import ImageReader
+from scanflow_serve.serving.integrity import integrity_checks
 from scanflow_serve.serving.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
 
 # Ids in the reply's header: 64 of 27 bytes are 1.7 KB, well under the 8 KB that clients read.
 MOST_IDS = 64
+INPUTS = path_in("inputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,8 @@ class Site:
         streams: Outlive the policy, as do *metrics*.
         reload: Serves another policy, given its text, and returns what it became.
         images: Reads image bodies; None if the policy doesn't say how.
+        guard: Inspects inputs before inference; None if the policy has no integrity check.
+        checks: Watch the policy's run beside the requests; None if the policy has none.
     """
 
     engine: Engine
@@ -36,6 +46,8 @@ class Site:
     streams: EventStreams
     reload: Reload
     images: ImageReader | None = None
+    guard: Guard | None = None
+    checks: Host | None = None
 
     @property
     def max_rows(self) -> int:
@@ -54,6 +66,10 @@ class Site:
         """
         return self.engine.served(params["model"], params.get("version"))
 
+    def cells(self, served: Served) -> Cells | None:
+        """Return what takes cells that are no values; None where they are refused at once."""
+        return None if self.guard is None else self.guard.cells(served.name)
+
     async def infer(
         self,
         served: Served,
@@ -64,18 +80,29 @@ class Site:
         deadline_ms: float | None,
         prefer: Prefer | None,
         priority: int = 0,
+        unread: Sequence[Unread] = (),
+        place: Place = INPUTS,
+        session: str = "",
     ) -> Response:
         """Return the engine's answer, counted.
 
         Args:
             client: Who asks; clients share the queue fairly.
             priority: Lower goes first.
+            unread: Cells of the body that are no values; *inputs* has placeholders there.
+            place: Where in the body a finding's value stands.
+            session: What the client says these rows belong to; checks of sequences go by it.
 
         Raises:
-            RequestError: 503 queue full, 504 deadline can't be met.
+            RequestError: 422 an integrity check refuses the inputs, 503 queue full, 504 deadline
+                can't be met.
             ScanflowError: The inference failed.
         """
         started = time.perf_counter()
+        found = None
+        if self.guard is not None:
+            found = self.guard.inspect(served.name, inputs, rows, unread, place)
+            inputs = found.inputs or inputs
         try:
             response = await self.engine.infer(
                 Request(served.name, inputs, rows, deadline_ms, prefer, client, priority)
@@ -83,8 +110,57 @@ class Site:
         except Exception as error:
             self.metrics.failure(served.name, error, time.perf_counter() - started)
             raise
+        if found is not None:
+            response.findings = found.findings
         self.metrics.inference(served.name, rows, response, time.perf_counter() - started)
+        if self.checks is not None and served.kind != "model":
+            self.checks.tap.put(
+                response.prediction_ids,
+                inputs,
+                response.outputs,
+                response.output,
+                response.kind,
+                response.variant,
+                session,
+            )
         return response
+
+
+def open_site(
+    engine: Engine,
+    metrics: Metrics,
+    streams: EventStreams,
+    reload: Reload,
+    state: Path | None = None,
+) -> Site:
+    """Return the site of a loaded engine; its rules see its checks.
+
+    Args:
+        state: Where what checks learn is kept; None: nowhere.
+
+    Raises:
+        UsageError: The policy's ``serve.image`` does not give what the model takes.
+        ScanflowError: As `open_guard` and `open_checks`.
+    """
+    guard = open_guard(engine, state)
+    checks = open_checks(engine, state, guard, streams.log.add)
+    if checks is not None:
+        engine.watched_by(checks.facts)
+    return Site(engine, metrics, streams, reload, image_reader(engine), guard, checks)
+
+
+def open_guard(engine: Engine, state: Path | None) -> Guard | None:
+    """Return what inspects inputs, None if the policy has no integrity check.
+
+    Raises:
+        ScanflowError: As `integrity_checks`.
+    """
+    checks = integrity_checks(engine, state)
+    if not checks:
+        return None
+    wanted = engine.served(engine.policy_file.policy.name).signature.inputs
+    served = (engine.served(name) for name in engine.names())
+    return Guard(checks, frozenset(each.name for each in served if each.signature.inputs == wanted))
 
 
 def image_reader(engine: Engine) -> ImageReader | None:

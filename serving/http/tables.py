@@ -12,7 +12,8 @@ from typing import Any
 
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.tensors import Array, Signature, TensorSpec
-from scanflow_serve.serving.http.arrays import index_path, leaves
+from scanflow_serve.serving.http.arrays import index_path, leaves, readable
+from scanflow_serve.serving.http.cells import ABSENT, Cells
 from scanflow_serve.serving.http.exchange import shown
 from scanflow_serve.serving.http.inputs import Batch, batch, bound_rows, unknown_names
 
@@ -31,7 +32,9 @@ class Table:
     where: str
 
 
-def batch_of_table(table: Table, signature: Signature, max_rows: int) -> Batch:
+def batch_of_table(
+    table: Table, signature: Signature, max_rows: int, cells: Cells | None = None
+) -> Batch:
     """Return the batch of a table.
 
     Several inputs of one column each take the columns of their names (by position where columns
@@ -49,18 +52,36 @@ def batch_of_table(table: Table, signature: Signature, max_rows: int) -> Batch:
             raise RequestError(
                 400, f"{table.where}[{index}] must have {width} cells, got {len(row)}."
             )
+    if cells is not None and table.columns is not None:
+        table = _arranged(table, signature, cells)
+        width = len(table.rows[0])
     if len(signature.inputs) == 1:
-        arrays = {signature.inputs[0].name: _stacked(table, signature.inputs[0], width)}
+        arrays = {signature.inputs[0].name: _stacked(table, signature.inputs[0], width, cells)}
     else:
-        arrays = _by_column(table, signature, width)
-    return batch(arrays, signature, max_rows, table.where)
+        arrays = _by_column(table, signature, width, cells)
+    return batch(arrays, signature, max_rows, table.where, cells)
 
 
-def _stacked(table: Table, spec: TensorSpec, width: int) -> Array:
+def _arranged(table: Table, signature: Signature, cells: Cells) -> Table:
+    """Return *table* with the columns that are wanted, where it is known which they are."""
+    first = signature.inputs[0].name
+    names = [spec.name for spec in signature.inputs]
+    wanted = list(cells.columns) if len(names) == 1 else names
+    if not wanted or table.columns is None or not set(wanted) & set(table.columns):
+        return table
+    if len(names) > 1:  # each is found by its name: in which order they come is nobody's concern
+        given = table.columns
+        wanted = [name for name in given if name in names] + [n for n in names if n not in given]
+    return Table(cells.arranged(table.rows, table.columns, wanted, first), wanted, table.where)
+
+
+def _stacked(table: Table, spec: TensorSpec, width: int, cells: Cells | None) -> Array:
     """Return all cells as one input: features in the order of the columns."""
-    cells = list(chain.from_iterable(table.rows))
+    values = list(chain.from_iterable(table.rows))
+    if cells is not None:
+        values = readable(values, spec, cells)
     rows = len(table.rows)
-    flat = leaves(cells, spec.dtype, (rows, width), table.where)
+    flat = leaves(values, spec.dtype, (rows, width), table.where)
     row_shape = spec.shape[1:]
     if None in row_shape:
         return flat.reshape(rows, width)
@@ -74,7 +95,9 @@ def _stacked(table: Table, spec: TensorSpec, width: int) -> Array:
     return flat.reshape(rows, *(n or 1 for n in row_shape))
 
 
-def _by_column(table: Table, signature: Signature, width: int) -> dict[str, Array]:
+def _by_column(
+    table: Table, signature: Signature, width: int, cells: Cells | None
+) -> dict[str, Array]:
     names = [spec.name for spec in signature.inputs]
     for spec in signature.inputs:
         if math.prod(n or 0 for n in spec.shape[1:]) != 1:
@@ -89,19 +112,24 @@ def _by_column(table: Table, signature: Signature, width: int) -> dict[str, Arra
     arrays: dict[str, Array] = {}
     for spec in signature.inputs:
         at = columns.index(spec.name)
-        cells = [row[at] for row in table.rows]
+        values = [row[at] for row in table.rows]
+        if cells is not None:
+            values = readable(values, spec, cells)
         where = f"{table.where}.{spec.name}"
-        arrays[spec.name] = leaves(cells, spec.dtype, (len(cells),), where).reshape(
-            len(cells), *([1] * (len(spec.shape) - 1))
+        arrays[spec.name] = leaves(values, spec.dtype, (len(values),), where).reshape(
+            len(values), *([1] * (len(spec.shape) - 1))
         )
     return arrays
 
 
-def csv_table(body: bytes, signature: Signature, *, header: bool | None) -> Table:
+def csv_table(
+    body: bytes, signature: Signature, *, header: bool | None, lenient: bool = False
+) -> Table:
     """Return a CSV body's cells, read as the inputs' dtypes.
 
     Args:
         header: Whether the first row names the columns; None: it does if it can't be values.
+        lenient: Leave a cell that is no value as text.
 
     Raises:
         RequestError: 400, not UTF-8, not CSV, or a cell that is no value of its input's dtype.
@@ -119,7 +147,7 @@ def csv_table(body: bytes, signature: Signature, *, header: bool | None) -> Tabl
     order = columns if len(signature.inputs) > 1 else None
     readers = _readers(signature, order, max((len(row) for row in lines), default=0))
     rows = [
-        [_cell(readers[j], text, (i, j)) for j, text in enumerate(row)]
+        [_cell(readers[j], text, (i, j), lenient) for j, text in enumerate(row)]
         for i, row in enumerate(lines)
     ]
     return Table(rows, columns, "csv")
@@ -176,11 +204,13 @@ def _finite(text: str) -> float:
     return value
 
 
-def _cell(reader: Reader, text: str, place: tuple[int, int]) -> Any:
+def _cell(reader: Reader, text: str, place: tuple[int, int], lenient: bool) -> Any:
     read, kind = reader
     try:
         return read(text)
     except (ValueError, KeyError):
+        if lenient:
+            return text
         path = f"[{place[0]}][{place[1]}]"
         raise RequestError(400, f"csv{path} must be {kind}, got {shown(text)}.") from None
 
@@ -210,8 +240,11 @@ def split_table(value: Any) -> Table:
     return Table(rows, names, f"{where}.data")
 
 
-def records_table(value: Any) -> Table:
+def records_table(value: Any, *, lenient: bool = False) -> Table:
     """Return the table of MLflow's ``dataframe_records``: one object a row.
+
+    Args:
+        lenient: Rows may lack columns that others have.
 
     Raises:
         RequestError: 400, not a list of objects with the same keys.
@@ -222,6 +255,10 @@ def records_table(value: Any) -> Table:
             400, f"{where} must be a list of at least one object, got {shown(value)}."
         )
     columns = list(value[0])
+    if lenient:
+        columns = list(dict.fromkeys(chain.from_iterable(value)))
+        rows = [[row.get(name, ABSENT) for name in columns] for row in value]
+        return Table(rows, columns, where)
     for index, row in enumerate(value):
         if row.keys() != value[0].keys():
             place = where + index_path(index, (len(value),))

@@ -88,7 +88,18 @@ class Tenure:
         if self._inside:
             self._left = asyncio.Event()
             await self._left.wait()
+        await self.unwatch()
         await close(self.site.engine)
+
+    def watch(self) -> None:
+        """Let the checks look at what is answered from now on."""
+        if self.site.checks is not None:
+            self.site.checks.start()
+
+    async def unwatch(self) -> None:
+        """Let the checks keep what they have learned, and end."""
+        if self.site.checks is not None:
+            await asyncio.to_thread(self.site.checks.close)
 
 
 async def close(engine: Engine) -> None:

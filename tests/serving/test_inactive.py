@@ -25,8 +25,8 @@ def test_quickstart_is_active_as_a_whole() -> None:
     assert named(contract("quickstart.yaml")) == []
 
 
-def test_checks_of_the_fleet_are_named_and_its_rules_are_not() -> None:
-    assert named(contract("targets.yaml")) == ["checks"]
+def test_checks_and_rules_of_the_fleet_are_active() -> None:
+    assert named(contract("targets.yaml")) == []
 
 
 def test_what_rules_ask_of_nobody_is_named() -> None:
@@ -43,7 +43,6 @@ def test_what_rules_ask_of_nobody_is_named() -> None:
 
 def test_every_section_that_is_not_active_is_named() -> None:
     assert named(contract("full.yaml")) == [
-        "checks",
         "feedback",
         "store",
         "track",

@@ -245,10 +245,14 @@ def serve() -> Iterator[Serve]:
     started: list[Client] = []
 
     def begin(
-        section: str = "", *, environ: Mapping[str, str] | None = None, **world: Any
+        section: str = "",
+        *,
+        environ: Mapping[str, str] | None = None,
+        folder: Path = QUICKSTART.parent,
+        **world: Any,
     ) -> Client:
         text = f"{QUICKSTART.read_text()}\n{section}\n"
-        engine = FakeEngine(load_policy(QUICKSTART, text=text), **world)
+        engine = FakeEngine(load_policy(folder / QUICKSTART.name, text=text), **world)
         client = Client(engine, environ or {}, runner).start()
         started.append(client)
         return client

@@ -1,0 +1,1 @@
+"""Reconstruction detectors, trained where torch is and run wherever ONNX Runtime is."""

@@ -1,0 +1,179 @@
+"""What a policy says of its checks, told apart: the host's part, and each check's own settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanflow_serve.policies import schema
+from scanflow_serve.policies.errors import UsageError
+from scanflow_serve.policies.loader import PolicyFile
+from scanflow_serve.runtime.artifacts import file_digest
+from scanflow_serve.runtime.checks.rows import Reference
+from scanflow_serve.runtime.checks.statistics.splits import honoured_run_length
+from scanflow_serve.runtime.tensors import Signature
+from scanflow_serve.runtime.validation import load_rows
+from scanflow_serve.runtime.workflow.inputs import arrange, fit
+
+# Read by the host; a check's factory gets the others.
+OWN = frozenset(
+    {"name", "workflow", "reference", "input", "target", "expected_run_length", "ordered"}
+    | {"warmup_rows", "min_span_s", "cooldown_s", "webhook"}
+)
+WARMUP_ROWS = 2000  # of live traffic, where there is no reference
+LEAST_WARMUP_ROWS = 700  # 210 calibration rows: the default run length
+COOLDOWN_S = 300.0  # between two alerts of one check
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """One entry of the policy's ``checks``.
+
+    Attributes:
+        where: Place in the policy, such as ``checks[1].drift``.
+        reference: File of rows of normal times; None: live traffic teaches them.
+        inputs: Names that the policy gives; empty: all inputs.
+        run_length: Rows between false alarms that it asks for; None: the default.
+        ordered: The reference is in order of time.
+        warmup_rows: Live rows to learn from, where there is no reference.
+        min_span_s: Time that these must span, such as a day's, in s.
+        cooldown_s: Between two webhooks of its alarms.
+        webhook: URL that its alarms are posted to; None: only the log and events have them.
+        settings: Of the check's type.
+    """
+
+    name: str
+    kind: str
+    where: str
+    workflow: str | None = None
+    reference: str | None = None
+    inputs: tuple[str, ...] = ()
+    target: str | None = None
+    run_length: int | None = None
+    ordered: bool = False
+    warmup_rows: int = WARMUP_ROWS
+    min_span_s: float = 0.0
+    cooldown_s: float = COOLDOWN_S
+    webhook: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def data(self) -> schema.Data | None:
+        """Return which rows of which file the reference is, None if it has none."""
+        if self.reference is None:
+            return None
+        inputs = list(self.inputs) or None
+        if self.target is None:
+            return schema.Data(data=self.reference, input=inputs)
+        return schema.Validation(data=self.reference, input=inputs, target=self.target)
+
+
+def configured(policy: schema.Policy) -> tuple[Configured, ...]:
+    """Return the policy's checks in order."""
+    return tuple(
+        _one(f"checks[{index}].{kind}", kind, check)
+        for index, item in enumerate(policy.checks)
+        for kind, check in item.items()
+    )
+
+
+def _one(where: str, kind: str, check: schema.Check) -> Configured:
+    given = check.model_dump(exclude_none=True)
+    named = given.get("input", ())
+    warmup_rows = _number(where, given, "warmup_rows", WARMUP_ROWS, LEAST_WARMUP_ROWS)
+    return Configured(
+        name=given.get("name", kind),
+        kind=kind,
+        where=where,
+        workflow=given.get("workflow"),
+        reference=given.get("reference"),
+        inputs=(named,) if isinstance(named, str) else tuple(named),
+        target=given.get("target"),
+        run_length=given.get("expected_run_length"),
+        ordered=bool(given.get("ordered", False)),
+        warmup_rows=int(warmup_rows),
+        min_span_s=_number(where, given, "min_span_s", 0.0, 0.0),
+        cooldown_s=_number(where, given, "cooldown_s", COOLDOWN_S, 0.0),
+        webhook=_url(where, given.get("webhook")),
+        settings={key: value for key, value in given.items() if key not in OWN},
+    )
+
+
+def _number(where: str, given: Mapping[str, Any], key: str, default: float, least: float) -> float:
+    value = given.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+        raise UsageError(f"{where}.{key} must be a number >= {least:g}, got {value!r}.")
+    return float(value)
+
+
+def _url(where: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise UsageError(f"{where}.webhook must be an http(s) URL, got {value!r}.")
+    return value
+
+
+def file_reference(
+    check: Configured, policy_file: PolicyFile, signature: Signature, seed: int
+) -> Reference:
+    """Return the rows of the check's reference file, as the model takes them.
+
+    Raises:
+        DataError: The file lacks what the policy names.
+        WorkflowError: Its arrays don't fit the inputs.
+    """
+    data = check.data()
+    assert data is not None  # asked for by the caller
+    rows = load_rows(data, policy_file)
+    specs = {spec.name: spec for spec in signature.inputs}
+    if check.inputs and set(check.inputs) < specs.keys():  # some of several inputs
+        arrays = rows.inputs
+    else:
+        arrays = arrange(list(specs), rows)
+    return Reference(
+        inputs={name: fit(specs[name], array) for name, array in arrays.items()},
+        target=rows.target,
+        ordered=check.ordered,
+        seed=seed,
+        source=check.reference or "",
+    )
+
+
+def require_run_lengths(policy_file: PolicyFile) -> None:
+    """Check that every reference file is there, and honours the run length that is asked for.
+
+    Raises:
+        UsageError: More is asked for than its rows honour; says how many would.
+        DataError: A file lacks what the policy names.
+    """
+    for check in configured(policy_file.policy):
+        data = check.data()
+        if data is None:
+            continue
+        rows = load_rows(data, policy_file).rows
+        if check.run_length is None or check.settings.get("strict"):
+            continue
+        # Balance ranks nothing: its predictive distribution needs no calibration set.
+        calibration = rows if check.kind in ("balance", "integrity") else rows * 3 // 10
+        try:
+            honoured_run_length(check.run_length, calibration)
+        except ValueError as error:
+            raise UsageError(f"{check.where}: {error}") from None
+
+
+def digest(check: Configured, policy_file: PolicyFile, signature: Signature) -> str:
+    """Return what all that the check learns follows from: settings, reference file, signature."""
+    file = check.reference and file_digest(policy_file.resolve(check.reference))
+    document = {
+        "kind": check.kind,
+        "inputs": check.inputs,
+        "target": check.target,
+        "settings": dict(check.settings),
+        "reference": file,
+        "signature": signature.to_json(),
+    }
+    text = json.dumps(document, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,74 @@
+"""``scanflow-serve check``: the very checks of the server, over a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checks_worlds import inverted, stream
+
+from scanflow_serve.serving.cli import main
+
+CHECKS = """
+checks:
+  - integrity: {on_fail: flag}
+  - drift: {method: pca, reference: data/digits-train.npz, input: pixels}
+  - balance: {reference: data/digits-validation.npz, target: label}
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def policy(contract: Path) -> Path:
+    path = contract / "quickstart.yaml"
+    path.write_text(f"{path.read_text()}\n{CHECKS}")
+    return path
+
+
+def check(policy: Path, rows: np.ndarray, folder: Path, *options: str) -> int:
+    data = folder / "rows.npz"
+    np.savez(data, pixels=rows.astype(np.float32))
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(policy), "--data", str(data), *options])
+    return int(ended.value.code or 0)
+
+
+def test_clean_rows_pass(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(policy, stream(1, 300), tmp_path, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["run_length"]) == (300, 10_000)
+    assert [each["name"] for each in told["checks"]] == ["integrity", "drift", "balance"]
+    assert {each["state"] for each in told["checks"]} <= {"ok", "warn"}
+
+
+def test_drifted_rows_fail_and_the_table_says_since_which_row(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.concatenate([stream(1, 200), inverted(stream(2, 100))])
+    assert check(policy, rows, tmp_path, "--json") == 1
+    told = {each["name"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert told["drift"]["state"] == "alarm"
+    assert abs(int(told["drift"]["evidence"]["since"]) - 200) <= 3
+    assert check(policy, rows, tmp_path) == 1
+    table = capsys.readouterr().out
+    assert "300 rows: alarm" in table
+    assert "reconstruction error of pixels" in table
+
+
+def test_policy_without_checks_is_told_so(
+    contract: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(contract / "quickstart.yaml", stream(1, 10), tmp_path) == 2
+    assert "checks must not be empty" in capsys.readouterr().err
+
+
+def test_run_length_that_the_reference_does_not_honour_is_a_load_error(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = policy.read_text().replace("method: pca", "method: pca, expected_run_length: 50000")
+    policy.write_text(text)
+    assert check(policy, stream(1, 10), tmp_path) == 2
+    assert "Give 1000 calibration rows, that is 3334 reference rows" in capsys.readouterr().err
