@@ -33,7 +33,7 @@ from scanflow_serve.serving.http.introspection import STARTING
 from scanflow_serve.serving.http.loopback import refuse_strangers
 from scanflow_serve.serving.http.problems import problem, refusal
 from scanflow_serve.serving.http.rates import Rates
-from scanflow_serve.serving.http.routes import Methods, Route, Router
+from scanflow_serve.serving.http.routes import INFERENCE, Methods, Route, Router
 from scanflow_serve.serving.http.site import Site, open_site
 from scanflow_serve.serving.http.slow_bodies import SlowBodies
 from scanflow_serve.serving.keys import Keyring, load_keys, require
@@ -67,7 +67,7 @@ class Application:
     ) -> None:
         self.in_flight = 0
         self.slow_bodies = SlowBodies()
-        self.metrics = Metrics()
+        self.metrics = Metrics(INFERENCE)
         self.metrics.watch(lambda: self.in_flight, lambda: self._site is not None)
         self.metrics.add(CheckMetrics(lambda: None if self._site is None else self._site.checks))
         self._start = start
@@ -79,6 +79,7 @@ class Application:
         self._rates: Rates | None = None
         self._body_limit = int(Limits().body_mb * MIB)
         self._logged = 0.0
+        self._sampling: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -101,6 +102,7 @@ class Application:
         if self._site.checks is not None:
             self._site.checks.start()
         self.slow_bodies.start()
+        self._sampling = asyncio.create_task(self.metrics.traffic.run(), name="traffic")
 
     def _opened(self, engine: Engine) -> Site:
         serve = engine.policy_file.policy.serve
@@ -119,6 +121,9 @@ class Application:
         """Stop answering and free the engine."""
         site, self._site = self._site, None
         await self.slow_bodies.stop()
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
         if site is not None:
             if site.checks is not None:
                 await asyncio.to_thread(site.checks.close)

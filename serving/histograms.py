@@ -31,6 +31,11 @@ class Histogram:
         self._counts[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
 
+    @property
+    def counts(self) -> tuple[float, ...]:
+        """Return the values in each bucket, the last of which has no bound."""
+        return tuple(self._counts)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return (bound, values up to it), as Prometheus' text format has them."""
         return list(zip(_LABELS, map(float, accumulate(self._counts)), strict=True))

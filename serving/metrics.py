@@ -7,7 +7,7 @@ into plain numbers, which become Prometheus' families when they are asked for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.requests import Response
-from scanflow_serve.serving.histograms import Histogram
+from scanflow_serve.serving.histograms import BUCKETS, Histogram
+from scanflow_serve.serving.traffic import Totals, Traffic
 
 
 @dataclass(slots=True)
@@ -78,9 +79,16 @@ class Timing:
 
 
 class Metrics(Collector):
-    """Counters of one server process; called from its event loop only."""
+    """Counters of one server process; called from its event loop only.
 
-    def __init__(self) -> None:
+    Args:
+        inference: Templates of the routes that answer inferences.
+
+    Attributes:
+        traffic: What came over the last hour.
+    """
+
+    def __init__(self, inference: Collection[str] = ()) -> None:
         self.tallies: dict[str, Tally] = {}
         self._requests: dict[tuple[str, int], int] = {}  # (route, status)
         self._seconds: dict[str, Histogram] = {}  # route
@@ -90,6 +98,8 @@ class Metrics(Collector):
         self._ready: Callable[[], float] = lambda: 0
         self._plan: tuple[str, str, str] | None = None
         self._registry = CollectorRegistry()
+        self._inference_routes = tuple(inference)
+        self.traffic = Traffic(self.totals)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
@@ -149,6 +159,19 @@ class Metrics(Collector):
         if tally is None:
             tally = self.tallies[name] = Tally()
         return tally
+
+    def totals(self) -> Totals:
+        """Return the counts of all inferences, since the start."""
+        routes = self._inference_routes
+        statuses = [(s, n) for (route, s), n in self._requests.items() if route in routes]
+        seconds = [self._seconds[route].counts for route in routes if route in self._seconds]
+        return Totals(
+            answered=sum(count for status, count in statuses if status < 300),
+            failed=sum(count for status, count in statuses if status >= 300),
+            rows=sum(tally.rows for tally in self.tallies.values()),
+            bounds=BUCKETS,
+            latency=[sum(each) for each in zip([0.0] * (len(BUCKETS) + 1), *seconds, strict=True)],
+        )
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

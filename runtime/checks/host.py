@@ -18,6 +18,7 @@ from scanflow_serve.policies.errors import ScanflowError
 from scanflow_serve.runtime.checks import configuration, registry
 from scanflow_serve.runtime.checks.batches import batches
 from scanflow_serve.runtime.checks.configuration import Configured
+from scanflow_serve.runtime.checks.flagged import FlaggedRows, image_inputs
 from scanflow_serve.runtime.checks.isolation import LIMIT_S, Bench
 from scanflow_serve.runtime.checks.lifecycle import Life, State, worst
 from scanflow_serve.runtime.checks.members import Stake
@@ -235,6 +236,7 @@ class Host:
             for check in checks
         }
         self.references = References(subject, checks, storage, digests)
+        images = image_inputs(subject.policy_file.policy, subject.signature)
         return tuple(
             Watch(
                 configured=check,
@@ -247,6 +249,7 @@ class Host:
                 limit_s=limit_s,
                 life=Life(since=self.clock()),
                 inline=check.name in self._inline,
+                flagged=FlaggedRows(images),
             )
             for check in checks
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -28,14 +29,31 @@ class ClientDisconnectedError(Exception):
     """The client went away before its request was complete; nobody is left to answer."""
 
 
+class Stream(Protocol):
+    """A body that comes piece by piece."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the pieces."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; called once, whatever became of the client."""
+        ...
+
+
 @dataclass(slots=True)
 class Reply:
-    """What is sent back."""
+    """What is sent back.
+
+    Attributes:
+        stream: Sent piece by piece instead of *body*, until it or the client ends it.
+    """
 
     status: int
     body: bytes
     content_type: bytes = JSON
     headers: Headers = field(default_factory=list)
+    stream: Stream | None = None
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
@@ -52,7 +70,10 @@ class Exchange:
         client: Name of the key that was presented, else the peer's address.
     """
 
-    __slots__ = ("_receive", "_slow", "body_limit", "client", "headers", "method", "params", "path")
+    __slots__ = (
+        *("_query", "_receive", "_slow", "body_limit", "client", "headers", "method", "params"),
+        "path",
+    )
 
     def __init__(
         self, scope: Scope, receive: Receive, path: str, body_limit: int, slow: SlowBodies
@@ -64,6 +85,7 @@ class Exchange:
         self.body_limit = body_limit
         peer = scope.get("client")
         self.client: str = peer[0] if peer else "unknown"
+        self._query: bytes = scope.get("query_string", b"")
         self._receive = receive
         self._slow = slow
 
@@ -71,6 +93,11 @@ class Exchange:
         """Return a header's text, None if it is absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Return what follows the path's ``?``; the last one wins where a name is repeated."""
+        return dict(parse_qsl(self._query.decode("latin-1"), keep_blank_values=True))
 
     @property
     def media_type(self) -> str:
@@ -94,6 +121,11 @@ class Exchange:
         if encoding is None:
             return body
         return inflate(body, encoding.decode("latin-1"), self.body_limit)
+
+    async def left(self) -> None:
+        """Return once the client has gone away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def _read(self) -> bytes:
         slow = self._slow
