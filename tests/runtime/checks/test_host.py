@@ -287,9 +287,9 @@ def test_facts_are_what_conditions_see(state: Path) -> None:
     assert 0 < facts["p_val"] <= 1
 
 
-def test_unknown_setting_names_the_place(state: Path) -> None:
-    with pytest.raises(UsageError, match=r"checks\[0\]\.balance: balance has no setting 'windw'"):
-        World("  - balance: {windw: 3}", state).host()
+def test_setting_that_a_third_partys_check_does_not_take_names_the_place(state: Path) -> None:
+    with pytest.raises(UsageError, match=r"checks\[0\]\.brightness: settings must be brightness's"):
+        World("  - brightness: {windw: 3}", state).host()
 
 
 def test_third_partys_check_is_found_and_judged_like_ours(state: Path) -> None:
