@@ -24,7 +24,7 @@ from scanflow_serve.runtime.checks.lifecycle import Life, State, worst
 from scanflow_serve.runtime.checks.members import Stake
 from scanflow_serve.runtime.checks.portfolio import Portfolio
 from scanflow_serve.runtime.checks.protocol import Check
-from scanflow_serve.runtime.checks.references import SEED, References, Subject
+from scanflow_serve.runtime.checks.references import SEED, SHARED, References, Subject
 from scanflow_serve.runtime.checks.rows import Observed, Setting
 from scanflow_serve.runtime.checks.scored import ScoreMember
 from scanflow_serve.runtime.checks.statistics.portfolio import standing
@@ -273,7 +273,9 @@ class Host:
     def _fit(self, watch: Watch) -> None:
         """Give *watch* its reference, if there is one by now; else it collects."""
         try:
-            answers = "outputs" in watch.check.needs and not hasattr(watch.check, "fit_answers")
+            needs = watch.check.needs
+            apart = "inputs" in needs and hasattr(watch.check, "fit_answers")
+            answers = "outputs" in needs and not apart
             find = self.references.answers if answers else self.references.inputs
             reference = find(watch.name)
         except ScanflowError as error:
@@ -303,9 +305,10 @@ class Host:
         """Collect live rows where they are wanted; calibrate for a variant that is new."""
         complete = self.references.observe(rows)
         for watch in self.watches:
-            if watch.name in complete:
+            waits = watch.life.phase == "collecting" and not watch.life.disabled
+            if watch.name in complete or (waits and SHARED in complete):
                 self._fit(watch)
-            elif watch.life.phase == "collecting":
+            elif waits:
                 watch.life = watch.life.collecting(self.references.why(watch.name))
         if complete or rows.variant in set(self.subject.variants()) - self._variants:
             self._fit_answers()

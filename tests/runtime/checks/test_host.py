@@ -373,3 +373,19 @@ def test_tap_that_is_full_costs_observations_only(state: Path) -> None:
     for _ in range(5):
         tap.put(*world.answered(stream(1, 10))[:6])
     assert (tap.waiting_rows, tap.dropped_requests) == (20, 3)
+
+
+def test_check_on_answers_alone_learns_from_validation(state: Path) -> None:
+    world = World("  - anomaly: {method: confidence}", state)
+    host = world.host()
+    assert report(host) == {"anomaly": ("armed", "ok")}
+    world.feed(host, stream(1, 100))
+    assert host.watches[0].score < 0.1
+
+
+def test_check_on_answers_without_validation_learns_from_live_rows(state: Path) -> None:
+    world = World("  - anomaly: {method: confidence, warmup_rows: 700}", state)
+    host = world.host(validation=False)
+    assert report(host) == {"anomaly": ("collecting", "off")}
+    world.feed(host, stream(1, 700))
+    assert report(host) == {"anomaly": ("armed", "ok")}
