@@ -1,6 +1,7 @@
 # Each of these stands alone: it makes its environment, installs, runs.
 #   make serve    a fresh machine to a served quickstart        make bench    the README's figures
 #   make test     a fresh machine to a passed suite             make wheel    dist/*.whl, dist/*.tar.gz
+#   make monitoring   docs/monitoring/*, of the metrics
 #   make check    lint, format, types                           make schema   the policies' JSON Schema
 # Settings: PYTHON=python3.12  VENV=.venv  PORT=3000  ARGS='-k host' (test) or '--seconds 60' (bench)
 #   ARGS=-n0 runs the tests in one process.
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: serve test check bench schema wheel
+.PHONY: serve test check bench schema monitoring wheel
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.installed
@@ -38,6 +39,9 @@ bench: $(VENV)/.installed-dev
 
 schema: $(VENV)/.installed-dev
 	$(BIN)/scanflow-serve schema > policies/policy.schema.json
+
+monitoring: $(VENV)/.installed-dev
+	$(BIN)/python -m scanflow_serve.serving.monitoring docs/monitoring
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/hatchling build --directory dist

@@ -38,7 +38,7 @@ from scanflow_serve.serving.http.exchange import (
 )
 from scanflow_serve.serving.http.introspection import STARTING, summary
 from scanflow_serve.serving.http.problems import faults, problem, refusal
-from scanflow_serve.serving.http.routes import Methods, Router
+from scanflow_serve.serving.http.routes import INFERENCE, Methods, Router
 from scanflow_serve.serving.http.sending import send_reply
 from scanflow_serve.serving.http.site import open_site
 from scanflow_serve.serving.http.slow_bodies import SlowBodies
@@ -78,7 +78,7 @@ class Application:
         self.reloading = False
         self.slow_bodies = SlowBodies()
         self.streams = EventStreams(EventLog())
-        self.metrics = Metrics()
+        self.metrics = Metrics(INFERENCE)
         self.metrics.watch(lambda: self.in_flight, lambda: self.ready)
         self.metrics.add(CheckMetrics(self._checks))
         self._home = home
@@ -86,6 +86,7 @@ class Application:
         self._router = Router()
         self._tenure: Tenure | None = None  # until the policy is known only probes are answered
         self._unwatch: Callable[[], None] = lambda: None
+        self._sampling: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -107,6 +108,7 @@ class Application:
         self.slow_bodies.start()
         self.streams.open()
         self._unwatch = on_end_signal(self.streams.close)
+        self._sampling = asyncio.create_task(self.metrics.traffic.run(), name="traffic")
 
     async def _begun(self, engine: Engine) -> Tenure:
         """Return what answers by *engine* from now on; where it can't, the engine is closed."""
@@ -192,6 +194,9 @@ class Application:
         self._unwatch()
         self.streams.close()
         await self.slow_bodies.stop()
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
         if tenure is not None:
             await tenure.end()
         await asyncio.gather(*self._retiring)

@@ -38,6 +38,11 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += count
         self.total += value * count
 
+    @property
+    def counts(self) -> tuple[float, ...]:
+        """Return the values in each bucket, the last of which has no bound."""
+        return tuple(self._counts)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return (bound, values up to it), as Prometheus' text format has them."""
         labels = (*map(str, self._bounds), "+Inf")

@@ -8,7 +8,7 @@ families when they are asked for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from prometheus_client.registry import Collector
 from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.requests import Response
 from scanflow_serve.serving.engine_metrics import engine_families
-from scanflow_serve.serving.histograms import DECIMALS, Histogram
+from scanflow_serve.serving.histograms import BUCKETS, DECIMALS, Histogram
 from scanflow_serve.serving.tally import Tally
+from scanflow_serve.serving.traffic import Totals, Traffic
 
 if TYPE_CHECKING:
     from scanflow_serve.runtime.engine import Engine
@@ -48,9 +49,16 @@ class Answers:
 
 
 class Metrics(Collector):
-    """Counters of one server process; called from its event loop only."""
+    """Counters of one server process; called from its event loop only.
 
-    def __init__(self) -> None:
+    Args:
+        inference: Templates of the routes that answer inferences.
+
+    Attributes:
+        traffic: What came over the last hour.
+    """
+
+    def __init__(self, inference: Collection[str] = ()) -> None:
         self.tallies: dict[str, Tally] = {}
         self._requests: dict[tuple[str, int], int] = {}  # (route, status)
         self._seconds: dict[str, Histogram] = {}  # route
@@ -61,6 +69,8 @@ class Metrics(Collector):
         self._ready: Callable[[], float] = lambda: 0
         self._engine: Engine | None = None
         self._registry = CollectorRegistry()
+        self._inference_routes = tuple(inference)
+        self.traffic = Traffic(self.totals)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
@@ -127,6 +137,19 @@ class Metrics(Collector):
         if tally is None:
             tally = self.tallies[name] = Tally()
         return tally
+
+    def totals(self) -> Totals:
+        """Return the counts of all inferences, since the start."""
+        routes = self._inference_routes
+        statuses = [(s, n) for (route, s), n in self._requests.items() if route in routes]
+        seconds = [self._seconds[route].counts for route in routes if route in self._seconds]
+        return Totals(
+            answered=sum(count for status, count in statuses if status < 300),
+            failed=sum(count for status, count in statuses if status >= 300),
+            rows=sum(tally.rows for tally in self.tallies.values()),
+            bounds=BUCKETS,
+            latency=[sum(each) for each in zip([0.0] * (len(BUCKETS) + 1), *seconds, strict=True)],
+        )
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

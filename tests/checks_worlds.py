@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,12 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     events: list[Event] = field(default_factory=list)
 
-    def host(self) -> Host:
+    def host(self, *, validation: bool = True) -> Host:
         """Return a host that is armed, as after a start of the server."""
-        subject = Subject(
-            policy_file(self.checks, self.extra), DIGITS, None, "classify", lambda: self.loaded
-        )
+        loaded = policy_file(self.checks, self.extra)
+        if not validation:
+            loaded = replace(loaded, policy=loaded.policy.model_copy(update={"validation": None}))
+        subject = Subject(loaded, DIGITS, None, "classify", lambda: self.loaded)
         host = Host(subject, self.state, self.events.append, clock=self.clock, limit_s=self.limit_s)
         host.arm()
         return host

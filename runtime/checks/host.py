@@ -18,12 +18,13 @@ from scanflow_serve.policies.errors import ScanflowError
 from scanflow_serve.runtime.checks import configuration, registry
 from scanflow_serve.runtime.checks.batches import batches
 from scanflow_serve.runtime.checks.configuration import Configured
+from scanflow_serve.runtime.checks.flagged import FlaggedRows, image_inputs
 from scanflow_serve.runtime.checks.isolation import LIMIT_S, Bench
 from scanflow_serve.runtime.checks.lifecycle import Life, State, worst
 from scanflow_serve.runtime.checks.members import Stake
 from scanflow_serve.runtime.checks.portfolio import Portfolio
 from scanflow_serve.runtime.checks.protocol import Check
-from scanflow_serve.runtime.checks.references import SEED, References, Subject
+from scanflow_serve.runtime.checks.references import SEED, SHARED, References, Subject
 from scanflow_serve.runtime.checks.rows import Observed, Setting
 from scanflow_serve.runtime.checks.scored import ScoreMember
 from scanflow_serve.runtime.checks.statistics.portfolio import standing
@@ -235,6 +236,7 @@ class Host:
             for check in checks
         }
         self.references = References(subject, checks, storage, digests)
+        images = image_inputs(subject.policy_file.policy, subject.signature)
         return tuple(
             Watch(
                 configured=check,
@@ -247,6 +249,7 @@ class Host:
                 limit_s=limit_s,
                 life=Life(since=self.clock()),
                 inline=check.name in self._inline,
+                flagged=FlaggedRows(images),
             )
             for check in checks
         )
@@ -270,7 +273,9 @@ class Host:
     def _fit(self, watch: Watch) -> None:
         """Give *watch* its reference, if there is one by now; else it collects."""
         try:
-            answers = "outputs" in watch.check.needs and not hasattr(watch.check, "fit_answers")
+            needs = watch.check.needs
+            apart = "inputs" in needs and hasattr(watch.check, "fit_answers")
+            answers = "outputs" in needs and not apart
             find = self.references.answers if answers else self.references.inputs
             reference = find(watch.name)
         except ScanflowError as error:
@@ -300,9 +305,10 @@ class Host:
         """Collect live rows where they are wanted; calibrate for a variant that is new."""
         complete = self.references.observe(rows)
         for watch in self.watches:
-            if watch.name in complete:
+            waits = watch.life.phase == "collecting" and not watch.life.disabled
+            if watch.name in complete or (waits and SHARED in complete):
                 self._fit(watch)
-            elif watch.life.phase == "collecting":
+            elif waits:
                 watch.life = watch.life.collecting(self.references.why(watch.name))
         if complete or rows.variant in set(self.subject.variants()) - self._variants:
             self._fit_answers()

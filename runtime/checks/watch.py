@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from scanflow_serve.policies.errors import StateError
 from scanflow_serve.runtime.checks.configuration import Configured
+from scanflow_serve.runtime.checks.flagged import FlaggedRows
 from scanflow_serve.runtime.checks.isolation import (
     FIT_LIMIT_S,
     LIMIT_S,
@@ -75,6 +76,7 @@ class Watch:
     reading: Reading | None = None
     rows: int = 0
     score: float = 0.0
+    flagged: FlaggedRows = field(default_factory=FlaggedRows)
     history: deque[Point] = field(default_factory=lambda: deque(maxlen=HISTORY))
     _largest: float = 0.0
     _measured: float = -math.inf
@@ -119,6 +121,7 @@ class Watch:
         verdicts = self._guarded(self.check.observe, rows)
         if verdicts is _FAILED:
             return None
+        self.flagged.note(rows, verdicts)
         self.rows += rows.rows
         return verdicts  # type: ignore[no-any-return]  # the check's own, or None
 

@@ -51,6 +51,23 @@ async def history(site: Site, exchange: Exchange) -> Reply:
     return json_reply({"name": watch.name, "threshold": _threshold(host, watch), "points": points})
 
 
+async def rows(site: Site, exchange: Exchange) -> Reply:
+    """Answer ``GET /checks/{check}/rows``: the latest that it flagged, the newest first."""
+    host, watch = _named(site, exchange)
+    classes = host.subject.classes
+    found = [
+        {
+            **row.to_json(),
+            "at": iso_time(row.at),
+            "label": row.predicted
+            if classes is None or row.predicted is None
+            else classes[row.predicted],
+        }
+        for row in watch.flagged.after(exchange.query.get("after", ""))
+    ]
+    return json_reply({"name": watch.name, "rows": found})
+
+
 async def acknowledge(site: Site, exchange: Exchange) -> Reply:
     """Answer ``POST /checks/{check}/ack``: a person has seen the alarm."""
     host, watch = _named(site, exchange)

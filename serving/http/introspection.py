@@ -75,6 +75,12 @@ async def metrics(site: Site, exchange: Exchange) -> Reply:
     return Reply(200, site.metrics.exposition(), EXPOSITION)
 
 
+async def stats(site: Site, exchange: Exchange) -> Reply:
+    """Answer ``GET /stats``: traffic and latency over the last hour."""
+    del exchange
+    return json_reply(site.metrics.traffic.to_json())
+
+
 def live(ready: bool) -> Reply:
     """Answer ``GET /livez``: the process answers."""
     del ready

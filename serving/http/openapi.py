@@ -11,6 +11,7 @@ from scanflow_serve.serving.http import openapi_schemas as schemas
 from scanflow_serve.serving.http.compression import ACCEPTED as ENCODINGS
 from scanflow_serve.serving.http.openapi_checks import check_operations
 from scanflow_serve.serving.http.site import Site
+from scanflow_serve.serving.http.ui import ASSETS
 
 Json = dict[str, Any]
 
@@ -70,7 +71,7 @@ def document(site: Site) -> Json:
 OPEN = frozenset(
     {
         *("/livez", "/readyz", "/v2", "/v2/health/live", "/v2/health/ready"),
-        *("/ping", "/version", "/docs", "/openapi.json", "/"),
+        *("/ping", "/version", "/docs", "/openapi.json", "/", "/ui", "/ui/{asset}"),
     }
 )
 
@@ -265,6 +266,7 @@ def _introspection() -> Json:
         ("/plan", "What runs here, what else could, and why", _json(schemas.ref("Plan")), LOADED),
         ("/policy", "The policy file as written", _json(schemas.ref("PolicyText")), LOADED),
         ("/metrics", "Prometheus metrics", text, LOADED),
+        ("/stats", "Traffic and latency over the last hour", _json(schemas.ref("Traffic")), LOADED),
         ("/livez", "Whether the process answers", _json(schemas.ref("Live")), ()),
         ("/readyz", "Whether predictions are answered", _json(schemas.ref("Ready")), (503,)),
         ("/ping", "Whether predictions are answered (MLflow)", text, (503,)),
@@ -278,6 +280,15 @@ def _introspection() -> Json:
         ("/openapi.json", "This description", _json({"type": "object"}), LOADED),
     ):
         found[path] = {"get": operation(path, summary, content, codes)}
+    page = {"text/html": {"schema": {"type": "string"}}}
+    found["/ui"] = {"get": operation("/ui", "The dashboard", page, LOADED)}
+    parts = {"text/javascript": {"schema": {"type": "string"}}}
+    named = (schemas.path_parameter("asset", sorted(ASSETS)),)
+    found["/ui/{asset}"] = {
+        "get": operation(
+            "/ui/{asset}", "What the dashboard is made of", parts, (404, *LOADED), named
+        )
+    }
     found["/"] = {
         "get": {"summary": "Go to /docs", "responses": {"307": {"description": "See Location."}}}
     }

@@ -38,6 +38,17 @@ HISTORY: Json = {
     "type": "object",
     "properties": {"name": TEXT, "threshold": NUMBER, "points": {"type": "array"}},
 }
+ROWS: Json = {
+    "type": "object",
+    "required": ["name", "rows"],
+    "properties": {"name": TEXT, "rows": {"type": "array", "items": {"type": "object"}}},
+}
+AFTER: Json = {
+    "name": "after",
+    "in": "query",
+    "description": "Id of a row: only what was flagged since is told.",
+    "schema": TEXT,
+}
 SAID: Json = {
     "type": "object",
     "required": ["reason"],
@@ -60,6 +71,7 @@ def check_operations(site: Site, operation: Callable[..., Json]) -> Json:
     if not names:
         parameter["schema"] = TEXT
     named = (parameter,)
+    rows = (parameter, AFTER)
     said = {"required": True, "content": _json(SAID)}
     one, told = "/checks/{check}", _json(CHECK)
     writing = (400, 404, 409, 413, 415, *LOADED)
@@ -70,6 +82,11 @@ def check_operations(site: Site, operation: Callable[..., Json]) -> Json:
         f"{one}/history": {
             "get": operation(
                 f"{one}/history", "Its score over time", _json(HISTORY), (404, *LOADED), named
+            )
+        },
+        f"{one}/rows": {
+            "get": operation(
+                f"{one}/rows", "The latest rows that it flagged", _json(ROWS), (404, *LOADED), rows
             )
         },
         f"{one}/ack": {"post": operation(f"{one}/ack", acknowledged, told, writing, named, said)},

@@ -182,6 +182,20 @@ COMPONENTS: Json = {
         },
         optional=("id",),
     ),
+    "Traffic": record(
+        {
+            "interval_s": {"type": "number"},
+            "points": {
+                "type": "array",
+                "items": record(
+                    {
+                        **{key: {"type": "number"} for key in ("at", "requests", "failed", "rows")},
+                        **{f"p{q}_ms": {"type": ["number", "null"]} for q in (50, 95, 99)},
+                    }
+                ),
+            },
+        }
+    ),
     "PolicyText": record({"name": TEXT, "file": TEXT, "digest": TEXT, "text": TEXT}),
     "Plan": record(
         {

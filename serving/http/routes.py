@@ -17,6 +17,7 @@ from scanflow_serve.serving.http.invocations import invocations
 from scanflow_serve.serving.http.oip_infer import infer
 from scanflow_serve.serving.http.predict import predict
 from scanflow_serve.serving.http.site import Handler
+from scanflow_serve.serving.http.ui import asset, page
 
 Probe: TypeAlias = Callable[[bool], Reply]
 Access: TypeAlias = Literal["open", "any", "predict", "feedback", "admin"]
@@ -69,17 +70,24 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/checks", "any", checks.checks),
     Route("GET", "/checks/{check}", "any", checks.check),
     Route("GET", "/checks/{check}/history", "any", checks.history),
+    Route("GET", "/checks/{check}/rows", "any", checks.rows),
     Route("POST", "/checks/{check}/ack", "admin", checks.acknowledge),
     Route("POST", "/checks/{check}/rebase", "admin", checks.rebase),
     Route("GET", "/metrics", "any", see.metrics),
+    Route("GET", "/stats", "any", see.stats),
     Route("GET", "/ping", "open", probe=see.ping),
     Route("GET", "/version", "open", probe=see.mlflow_version),
     Route("GET", "/livez", "open", probe=see.live),
     Route("GET", "/readyz", "open", probe=see.readiness),
+    Route("GET", "/ui", "open", page),
+    Route("GET", "/ui/{asset}", "open", asset),
     Route("GET", "/docs", "open", docs_page),
     Route("GET", "/openapi.json", "open", openapi_json),
     Route("GET", "/", "open", probe=see.home),
 )
+
+# Templates of what answers inferences.
+INFERENCE = frozenset(route.template for route in ROUTES if route.limited)
 
 Methods: TypeAlias = dict[str, Route]
 NOTHING: Mapping[str, str] = {}

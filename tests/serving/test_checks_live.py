@@ -61,7 +61,7 @@ def test_drifted_stream_alarms_names_its_cause_and_acknowledged_re_arms(
         send(running, inverted(stream(2, 100)))
         until(lambda: states(running)["drift"] == "alarm")
         evidence = running.get("/checks/drift")["evidence"]
-        assert evidence["detector"] in ("pca", "confidence", "ks")
+        assert evidence["detector"] in ("pca", "confidence", "classes", "ks")
         assert evidence["features"]
         said = json.dumps({"reason": "the lamp was replaced", "who": "ann"}).encode()
         fetch(f"{running.url}/checks/drift/ack", said, {"Content-Type": "application/json"})

@@ -287,9 +287,9 @@ def test_facts_are_what_conditions_see(state: Path) -> None:
     assert 0 < facts["p_val"] <= 1
 
 
-def test_unknown_setting_names_the_place(state: Path) -> None:
-    with pytest.raises(UsageError, match=r"checks\[0\]\.balance: balance has no setting 'windw'"):
-        World("  - balance: {windw: 3}", state).host()
+def test_setting_that_a_third_partys_check_does_not_take_names_the_place(state: Path) -> None:
+    with pytest.raises(UsageError, match=r"checks\[0\]\.brightness: settings must be brightness's"):
+        World("  - brightness: {windw: 3}", state).host()
 
 
 def test_third_partys_check_is_found_and_judged_like_ours(state: Path) -> None:
@@ -373,3 +373,19 @@ def test_tap_that_is_full_costs_observations_only(state: Path) -> None:
     for _ in range(5):
         tap.put(*world.answered(stream(1, 10))[:6])
     assert (tap.waiting_rows, tap.dropped_requests) == (20, 3)
+
+
+def test_check_on_answers_alone_learns_from_validation(state: Path) -> None:
+    world = World("  - anomaly: {method: confidence}", state)
+    host = world.host()
+    assert report(host) == {"anomaly": ("armed", "ok")}
+    world.feed(host, stream(1, 100))
+    assert host.watches[0].score < 0.1
+
+
+def test_check_on_answers_without_validation_learns_from_live_rows(state: Path) -> None:
+    world = World("  - anomaly: {method: confidence, warmup_rows: 700}", state)
+    host = world.host(validation=False)
+    assert report(host) == {"anomaly": ("collecting", "off")}
+    world.feed(host, stream(1, 700))
+    assert report(host) == {"anomaly": ("armed", "ok")}

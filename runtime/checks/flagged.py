@@ -1,0 +1,158 @@
+"""The latest rows that a check flagged, small enough to keep: for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from scanflow_serve.policies.schema import Policy
+from scanflow_serve.runtime.checks.images import ImageShape, image_shape
+from scanflow_serve.runtime.checks.protocol import Verdicts
+from scanflow_serve.runtime.checks.rows import Observed
+from scanflow_serve.runtime.tensors import Array, Signature
+
+MOST_ROWS = 12  # of one check; with images of 64 by 64 pixels in colour they are 150 KB
+MOST_PIXELS = 64  # of a side; larger images are thinned
+MOST_VALUES = 64  # of an input that is no image
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a screen shows it.
+
+    Attributes:
+        channels: 1 (grey) or 3 (red, green, blue).
+        pixels: Row by row, the channels of a pixel together; the image's least value is 0, its
+            largest 255.
+    """
+
+    height: int
+    width: int
+    channels: int
+    pixels: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ShownInput:
+    """One input of a row.
+
+    Attributes:
+        values: The first of them, numbers or text; none where there is a picture.
+        total: How many the row has.
+    """
+
+    name: str
+    total: int
+    values: tuple[Any, ...] = ()
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlaggedRow:
+    """One row out of the ordinary.
+
+    Attributes:
+        at: Unix time of its answer, in s.
+        predicted: Class index that it was answered with; None where there are no classes.
+        p_val: None where the check gives none.
+    """
+
+    id: str
+    at: float
+    variant: str
+    predicted: int | None
+    p_val: float | None
+    inputs: tuple[ShownInput, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form: pixels as whole numbers."""
+        told = asdict(self)
+        for each in told["inputs"]:
+            if each["picture"] is not None:
+                each["picture"]["pixels"] = list(each["picture"]["pixels"])
+        return told
+
+
+def image_inputs(policy: Policy, signature: Signature) -> dict[str, ImageShape]:
+    """Return which inputs are images, by the policy's ``serve.image`` or by their shape."""
+    told: dict[str, ImageShape] = {}
+    image = policy.serve.image
+    if image is not None:
+        channels = 1 if image.mode == "L" else 3
+        shape = ImageShape(image.layout, image.height, image.width, channels)
+        told[image.input or signature.inputs[0].name] = shape
+    found = {spec.name: image_shape(spec, told.get(spec.name)) for spec in signature.inputs}
+    return {name: shape for name, shape in found.items() if shape is not None}
+
+
+class FlaggedRows:
+    """The latest rows that one check flagged; one thread notes them, any may read.
+
+    Args:
+        images: Which inputs are images.
+    """
+
+    def __init__(self, images: Mapping[str, ImageShape] | None = None) -> None:
+        self._images = dict(images or {})
+        self._latest: tuple[FlaggedRow, ...] = ()
+
+    def note(self, rows: Observed, verdicts: Verdicts | None) -> None:
+        """Keep the last of those *rows* that are flagged."""
+        if verdicts is None or not verdicts.flagged.any():
+            return
+        places = np.flatnonzero(verdicts.flagged)[: -MOST_ROWS - 1 : -1]
+        new = tuple(self._row(rows, int(place), verdicts) for place in places)
+        self._latest = (*new, *self._latest)[:MOST_ROWS]  # readers see all of it or none
+
+    def after(self, identity: str = "") -> tuple[FlaggedRow, ...]:
+        """Return what was kept, newest first, down to the row *identity*, which is left out."""
+        latest = self._latest
+        for place, row in enumerate(latest):
+            if row.id == identity:
+                return latest[:place]
+        return latest
+
+    def _row(self, rows: Observed, place: int, verdicts: Verdicts) -> FlaggedRow:
+        predicted = rows.answers.predicted
+        return FlaggedRow(
+            id=rows.ids[place],
+            at=float(rows.at[place]),
+            variant=rows.variant,
+            predicted=None if predicted is None else int(predicted[place]),
+            p_val=None if verdicts.p_val is None else float(verdicts.p_val[place]),
+            inputs=tuple(self._input(name, each[place]) for name, each in rows.inputs.items()),
+        )
+
+    def _input(self, name: str, row: Array) -> ShownInput:
+        values = np.asarray(row)
+        shape = self._images.get(name)
+        if shape is not None:
+            return ShownInput(name, values.size, picture=picture(values, shape))
+        first = values.reshape(-1)[:MOST_VALUES].tolist()
+        return ShownInput(name, values.size, values=tuple(first))
+
+
+def picture(row: Array, shape: ImageShape) -> Picture:
+    """Return the image of one row, thinned to at most `MOST_PIXELS` a side.
+
+    Args:
+        row: As the model takes it; what is not finite is shown as the least value.
+    """
+    height, width = shape.size(row.shape)
+    if shape.layout == "NCHW":
+        pixels = row.reshape(-1, height, width).transpose(1, 2, 0)
+    else:
+        pixels = row.reshape(height, width, -1)
+    down, across = (
+        np.linspace(0, side - 1, min(side, MOST_PIXELS)).round().astype(int)
+        for side in (height, width)
+    )
+    channels = 3 if pixels.shape[2] >= 3 else 1
+    thin = pixels[down][:, across, :channels].astype(np.float64)
+    finite = thin[np.isfinite(thin)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    scaled = np.nan_to_num((thin - low) / ((high - low) or 1.0), nan=0.0, posinf=1.0, neginf=0.0)
+    return Picture(len(down), len(across), channels, (scaled * 255).astype(np.uint8).tobytes())
