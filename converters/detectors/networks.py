@@ -68,6 +68,10 @@ class Detector(nn.Module):
         scale: Error of each feature in normal times; inf for constant features.
     """
 
+    mean: Tensor
+    inverse_sd: Tensor
+    inverse_scale: Tensor
+
     def __init__(self, autoencoder: nn.Module, scaling: Scaling, scale: Tensor, flat: bool) -> None:
         super().__init__()
         self.autoencoder = autoencoder

@@ -91,7 +91,9 @@ def _fit(
 
 
 def _epoch(network: nn.Module, learned: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    for index in torch.randperm(len(learned)).split(BATCH):
+    order = torch.randperm(len(learned))
+    for at in range(0, len(order), BATCH):
+        index = order[at : at + BATCH]
         clean = learned[index]
         noisy = clean + NOISE * torch.randn_like(clean)
         noisy = noisy * (torch.rand_like(clean) >= MASKED)
