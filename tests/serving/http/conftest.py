@@ -22,7 +22,7 @@ from scanflow_serve.runtime.prediction_ids import prediction_ids
 from scanflow_serve.runtime.requests import Request, Response
 from scanflow_serve.runtime.tensors import OutputKind, Signature, Tensors, TensorSpec
 from scanflow_serve.runtime.variants import Candidate, Variant
-from scanflow_serve.serving import reload_rules
+from scanflow_serve.serving import environment, reload_rules
 from scanflow_serve.serving.app import ServingApp, create_app
 from scanflow_serve.serving.home import Successor
 
@@ -64,6 +64,7 @@ class FakeEngine:
     done: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
     running: bool = False
     closed: bool = False
+    facts: Any = None
 
     @property
     def host(self) -> HostProfile:
@@ -149,6 +150,12 @@ class FakeEngine:
         if name not in self.policy_file.policy.models:
             raise RequestError(404, f"{name!r} is no model of the policy.")
 
+    def pipelines(self, name: str) -> dict[str, Any]:
+        return {CHOSEN.variant_id: self.served(name).pipeline}
+
+    def watched_by(self, checks: Any) -> None:
+        self.facts = checks
+
     def state(self) -> dict[str, Any]:
         return {"pinned": None, "lanes": [], "queue": {"queued": 0}, "decisions": []}
 
@@ -174,6 +181,7 @@ class FakeHome:
     made: list[FakeEngine] = dataclasses.field(default_factory=list)
     accepted: list[str] = dataclasses.field(default_factory=list)
     notify: Notify | None = None
+    state: Path | None = None
 
     def start(self, notify: Notify) -> Any:
         self.notify = notify
@@ -200,7 +208,8 @@ class Client:
 
     def __init__(self, engine: FakeEngine, environ: Mapping[str, str], runner: asyncio.Runner):
         self.engine = engine
-        self.home = FakeHome(engine)
+        state = environ.get(environment.STATE)
+        self.home = FakeHome(engine, state=None if state is None else Path(state))
         self.app: ServingApp = create_app(self.home, environ)
         self._runner = runner
 

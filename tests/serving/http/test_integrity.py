@@ -36,7 +36,7 @@ def oip(rows):
 def test_without_a_check_replies_have_no_verdicts(serve, rows):
     client = serve()
     assert "checks" not in client.post("/predict", json={"inputs": rows}).json()
-    assert client.app.application._site.guard is None
+    assert client.app.application._tenure.site.guard is None
 
 
 @pytest.mark.parametrize(
