@@ -81,12 +81,14 @@ def test_module_that_crashes_costs_the_candidate_and_not_the_server(
 def test_nothing_is_left_of_a_preparation_that_is_given_up(contract: Path, folder: Path) -> None:
     policy_file = with_module(contract, SLEEPING)
 
-    async def give_up() -> list[psutil.Process]:
+    before = set(psutil.Process().children(recursive=True))  # other tests' servers
+
+    async def give_up() -> set[psutil.Process]:
         preparing = asyncio.create_task(preparation.prepare(policy_file, folder))
         while not (contract / "entered").exists():
             assert not preparing.done()
             await asyncio.sleep(0.02)
-        family = psutil.Process().children(recursive=True)
+        family = set(psutil.Process().children(recursive=True)) - before
         preparing.cancel()
         await asyncio.wait({preparing})
         assert preparing.cancelled()
