@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,9 @@ class Trained:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
-        self._held = held_in_store(artifact)
+        held = held_in_store(artifact)
+        if held is not None:  # a check that is rebased leaves it to the garbage collector
+            weakref.finalize(self, held.close)
         self._session = registry.backend(BACKEND).open(
             artifact, precision="fp32", device=registry.CPU, threads=1
         )
