@@ -61,7 +61,7 @@ def dependent(runs: int) -> Iterator[str]:
     censored = quiet_streams.CENSORED if runs > QUICK_RUNS else 2000
     found = quiet_streams.dependent(max(2, runs // 10), censored)
     _keep("dependent", [asdict(each) for each in found])
-    yield "| nothing changes, but rows depend | refused | alarms | mean rows to an alarm | promise |"
+    yield "| nothing changes, rows depend | refused | alarms | mean rows to an alarm | promise |"
     yield "|---|---|---|---|---|"
     for each in found:
         yield _kept_line(each)
@@ -157,7 +157,7 @@ def _keep(name: str, figures: object) -> None:
 
 
 def _rows(count: float) -> str:
-    return "–" if count == float("inf") else f"{count:,.0f}"
+    return "none" if count == float("inf") else f"{count:,.0f}"
 
 
 def main() -> None:

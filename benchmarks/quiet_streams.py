@@ -139,7 +139,7 @@ def _kept(null: Null, runs: int, censored: int) -> Kept:
     for seed in range(runs):
         random = np.random.default_rng([seed, 13])
         rows = null.stream(random, null.reference + censored)
-        source = Population(null.name, lambda r, n: rows[:n], None, rows.shape[1])
+        source = Population(null.name, lambda r, n, rows=rows: rows[:n], None, rows.shape[1])
         try:
             watched = Watched(source, rows[: null.reference], seed, **null.settings)
         except ValueError:

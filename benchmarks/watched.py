@@ -85,7 +85,8 @@ class Watched:
         for name, check in self.checks.items():
             check.observe(live)
             reading = check.result()
-            assert reading.wealth is not None and reading.peak is not None
+            assert reading.wealth is not None
+            assert reading.peak is not None
             alone |= weight * reading.peak >= self.run_length
             log_wealth[name] = log(reading.wealth) if reading.wealth > 0 else -np.inf
         weights = dict.fromkeys(self.checks, weight)
