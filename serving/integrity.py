@@ -14,6 +14,7 @@ from scanflow_serve.policies import schema as policy_schema
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime.artifacts import file_digest
+from scanflow_serve.runtime.checks.flagged import image_inputs
 from scanflow_serve.runtime.checks.images import ImageShape
 from scanflow_serve.runtime.checks.input_schema import Schema, read_schema, to_yaml
 from scanflow_serve.runtime.checks.inspection import Finding, shown
@@ -93,7 +94,7 @@ def _opened(
     columns = _columns(rows, signature)
     try:
         made = Integrity(
-            Setting(signature),
+            Setting(signature, images=image_inputs(policy_file.policy, signature)),
             name=name,
             columns=columns,
             images=_images(policy_file.policy, signature),

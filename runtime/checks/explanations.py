@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from scanflow_serve.runtime.checks.images import ImageShape
-from scanflow_serve.runtime.checks.occlusion import explain, row_groups
+from scanflow_serve.runtime.checks.occlusion import Group, explain, image_edges, row_groups
 from scanflow_serve.runtime.checks.protocol import Score
 from scanflow_serve.runtime.checks.rows import Answers, Observed
 from scanflow_serve.runtime.tensors import Array, Tensors
@@ -19,6 +19,24 @@ from scanflow_serve.runtime.tensors import Array, Tensors
 EVERY_S = 1.0  # at most one row so often: 65 scores a second, of a microsecond to a millisecond
 KEPT = 12  # explanations; as many rows are shown
 SHOWN = 8  # groups of one
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Where in an image a score comes from.
+
+    Attributes:
+        height: Of the image, in pixels.
+        rows: Pixels at which patches begin, and at which the last one ends; *columns* likewise.
+        changes: As `Explanation.parts`, of each patch, row by row.
+    """
+
+    input: str
+    height: int
+    width: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    changes: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +49,14 @@ class Explanation:
         typical: Of a row of medians.
         parts: Groups of values that changed it most, first: name, and how much of the score goes
             if they were as in normal times; negative where they lower it.
+        heat: Of each input that is an image.
     """
 
     id: str
     score: float
     typical: float
     parts: tuple[tuple[str, float], ...]
+    heat: tuple[Heat, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -45,6 +65,7 @@ class Explanation:
             "score": self.score,
             "typical": self.typical,
             "parts": [{"name": name, "change": change} for name, change in self.parts],
+            "heat": [asdict(each) for each in self.heat],
         }
 
 
@@ -100,7 +121,24 @@ class Explainer:
             parts=tuple(
                 (f"{groups[at].input}{_dotted(groups[at].name)}", float(change[at])) for at in order
             ),
+            heat=tuple(
+                _heat(name, shape, row[name].shape[1:], groups, change)
+                for name, shape in self._images.items()
+                if name in row
+            ),
         )
+
+
+def _heat(
+    name: str,
+    image: ImageShape,
+    shape: tuple[int, ...],
+    groups: Sequence[Group],
+    change: Array,
+) -> Heat:
+    rows, columns = image_edges(image, shape)
+    own = [float(part) for group, part in zip(groups, change, strict=True) if group.input == name]
+    return Heat(name, rows[-1], columns[-1], tuple(rows), tuple(columns), tuple(own))
 
 
 def _dotted(name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy as np
 
 from scanflow_serve.policies.schema import Policy
 from scanflow_serve.runtime.checks.images import ImageShape, image_shape
+from scanflow_serve.runtime.checks.inspection import Finding, shown
 from scanflow_serve.runtime.checks.protocol import Verdicts
 from scanflow_serve.runtime.checks.rows import Observed
-from scanflow_serve.runtime.tensors import Array, Signature
+from scanflow_serve.runtime.prediction_ids import prediction_ids
+from scanflow_serve.runtime.tensors import Array, Signature, Tensors
 
 MOST_ROWS = 12  # of one check; with images of 64 by 64 pixels in colour they are 150 KB
 MOST_PIXELS = 64  # of a side; larger images are thinned
 MOST_VALUES = 64  # of an input that is no image
+MOST_TEXT = 200  # characters of a value
+EVERY_S = 0.1  # at most one row that broke a rule so often: these are kept on the request path
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,13 @@ class FlaggedRow:
     """One row out of the ordinary.
 
     Attributes:
+        id: Of its prediction; one of its own where its request was refused.
         at: Unix time of its answer, in s.
+        variant: What answered; "" where nothing did.
         predicted: Class index that it was answered with; None where there are no classes.
         p_val: None where the check gives none.
+        why: The rule that it broke; "" where its p-value says all.
+        refused: It was not answered.
     """
 
     id: str
@@ -66,6 +75,8 @@ class FlaggedRow:
     predicted: int | None
     p_val: float | None
     inputs: tuple[ShownInput, ...]
+    why: str = ""
+    refused: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form: pixels as whole numbers."""
@@ -93,10 +104,17 @@ class FlaggedRows:
 
     Args:
         images: Which inputs are images.
+        clock: Unix time, in s.
     """
 
-    def __init__(self, images: Mapping[str, ImageShape] | None = None) -> None:
+    def __init__(
+        self,
+        images: Mapping[str, ImageShape] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._images = dict(images or {})
+        self._clock = clock
+        self._judged = -np.inf
         self._latest: tuple[FlaggedRow, ...] = ()
 
     def note(self, rows: Observed, verdicts: Verdicts | None) -> None:
@@ -106,6 +124,36 @@ class FlaggedRows:
         places = np.flatnonzero(verdicts.flagged)[: -MOST_ROWS - 1 : -1]
         new = tuple(self._row(rows, int(place), verdicts) for place in places)
         self._latest = (*new, *self._latest)[:MOST_ROWS]  # readers see all of it or none
+
+    def judge(
+        self, inputs: Tensors, findings: Sequence[Finding], ids: Sequence[str] = (), by: str = ""
+    ) -> None:
+        """Keep the first row of a request that broke a rule, unless one was kept just now.
+
+        Args:
+            inputs: Of the request, as they came.
+            findings: At least one; the first tells the row.
+            ids: Prediction ids of all its rows; none where it was refused.
+            by: The variant that answered it.
+        """
+        now = self._clock()
+        if abs(now - self._judged) < EVERY_S:  # a clock that was set back doesn't silence it
+            return
+        self._judged = now
+        first = findings[0]
+        others = sum(each.row == first.row for each in findings) - 1
+        more = f" ({others} more like it in this row)" if others else ""
+        row = FlaggedRow(
+            id=ids[first.row] if ids else prediction_ids(1)[0],
+            at=now,
+            variant=by,
+            predicted=None,
+            p_val=None,
+            inputs=tuple(self._input(name, each[first.row]) for name, each in inputs.items()),
+            why=f"{first.input}{first.at} must be {first.expected}, got {shown(first.value)}{more}",
+            refused=not ids,
+        )
+        self._latest = (row, *self._latest)[:MOST_ROWS]
 
     def after(self, identity: str = "") -> tuple[FlaggedRow, ...]:
         """Return what was kept, newest first, down to the row *identity*, which is left out."""
@@ -132,7 +180,8 @@ class FlaggedRows:
         if shape is not None:
             return ShownInput(name, values.size, picture=picture(values, shape))
         first = values.reshape(-1)[:MOST_VALUES].tolist()
-        return ShownInput(name, values.size, values=tuple(first))
+        cut = (each[:MOST_TEXT] if isinstance(each, str) else each for each in first)
+        return ShownInput(name, values.size, values=tuple(cut))
 
 
 def picture(row: Array, shape: ImageShape) -> Picture:

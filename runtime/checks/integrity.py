@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from scanflow_serve.runtime.checks.close_look import CloseLook, OnFail
+from scanflow_serve.runtime.checks.flagged import FlaggedRows
 from scanflow_serve.runtime.checks.images import ImageShape
 from scanflow_serve.runtime.checks.input_rules import RuleSet
 from scanflow_serve.runtime.checks.input_schema import Bounds, Level, Schema
@@ -69,6 +70,7 @@ class Integrity:
         self.told = Told(range or {}, levels or {}, margin, columns or {}, images or {})
         self.schema: Schema | None = None
         self.tally = Tally(notify=notify, clock=clock)
+        self.flagged = FlaggedRows(setting.images)  # kept by whoever answers or refuses them
         self._setting = setting
         self._specs = {
             spec.name: spec

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -145,19 +146,33 @@ def _image_grid(image: ImageShape, shape: tuple[int, ...]) -> Array:
     return places.reshape(height, width, -1)
 
 
+def image_edges(image: ImageShape, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """Return where the patches of an image begin and end, in rows and in columns of pixels.
+
+    `row_groups` has its patches row by row, from left to right.
+
+    Args:
+        shape: Of one row of the input.
+    """
+    height, width = image.size(shape)
+    return _edges(height, _LEAST_PATCH), _edges(width, _LEAST_PATCH)
+
+
+def _edges(side: int, least: int) -> list[int]:
+    parts = np.array_split(np.arange(side), min(_SIDE, max(1, side // least)))
+    return [int(part[0]) for part in parts] + [side]
+
+
 def _patches(name: str, places: Array, least: int) -> list[Group]:
-    down, across = (
-        np.array_split(np.arange(side), min(_SIDE, max(1, side // least)))
-        for side in places.shape[:2]
-    )
+    down, across = (_edges(side, least) for side in places.shape[:2])
     return [
         Group(
-            f"[{rows[0]}:{rows[-1] + 1}, {cols[0]}:{cols[-1] + 1}]",
+            f"[{top}:{bottom}, {left}:{right}]",
             name,
-            places[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].reshape(-1),
+            places[top:bottom, left:right].reshape(-1),
         )
-        for rows in down
-        for cols in across
+        for top, bottom in pairwise(down)
+        for left, right in pairwise(across)
     ]
 
 

@@ -165,8 +165,9 @@ class Portfolio:
     def _explain_from(self, typical: Tensors) -> None:
         """Explain by the score that flags rows, where that is one of inputs."""
         score = getattr(self.stakes[0].member, "score", None)
-        specs = {spec.name: image_shape(spec) for spec in self._setting.signature.inputs}
-        images = {name: shape for name, shape in specs.items() if shape is not None}
+        told = self._setting.images
+        found = {s.name: image_shape(s, told.get(s.name)) for s in self._setting.signature.inputs}
+        images = {name: shape for name, shape in found.items() if shape is not None}
         self._explainer = None if score is None else explainer(score, typical, images)
 
     def acknowledge(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scanflow_serve.runtime.checks.images import ImageShape
 from scanflow_serve.runtime.tensors import Array, Signature, Tensors
 
 
@@ -117,12 +118,14 @@ class Setting:
         classes: Class names in output order; None if the policy gives none.
         inputs: Names of the inputs that the policy points the check at; all by default.
         seed: Of all that is drawn at random.
+        images: Which inputs are images, as far as the policy says so.
     """
 
     signature: Signature
     classes: tuple[str, ...] | None = None
     inputs: tuple[str, ...] = ()
     seed: int = 0
+    images: Mapping[str, ImageShape] = field(default_factory=dict)
 
 
 def flat(inputs: Tensors, names: Sequence[str]) -> Array:

@@ -55,9 +55,11 @@ async def rows(site: Site, exchange: Exchange) -> Reply:
     """Answer ``GET /checks/{check}/rows``: the latest that it flagged, the newest first."""
     host, watch = _named(site, exchange)
     classes = host.subject.classes
+    explained = {each.id: each.to_json() for each in getattr(watch.check, "explanations", ())}
     found = [
         {
             **row.to_json(),
+            "explanation": explained.get(row.id),
             "at": iso_time(row.at),
             "label": row.predicted
             if classes is None or row.predicted is None

@@ -56,12 +56,28 @@ class Guard:
             if found is CLEAN:
                 continue
             if found.refused is not None:
+                others = (each for each in found.findings if each is not found.refused)
+                check.flagged.judge(inputs, (found.refused, *others))
                 raise RequestError(422, refusal_text(found.refused, place(found.refused)))
             findings += found.findings
             if found.inputs is not None:  # the next one judges what the model will get
                 inputs = repaired = found.inputs
                 unread = ()
         return CLEAN if not findings else Inspection(findings, repaired)
+
+    def show(
+        self, inputs: Tensors, findings: Sequence[Finding], ids: Sequence[str], variant: str
+    ) -> None:
+        """Keep what was answered in spite of *findings*, for people to look at.
+
+        Args:
+            inputs: As they came.
+            ids: Prediction ids of all rows.
+        """
+        for check in self.checks:
+            own = [each for each in findings if each.check == check.name]
+            if own:
+                check.flagged.judge(inputs, own, ids, variant)
 
 
 def path_in(where: str, *, batched: bool = True, named: bool = False) -> Place:

@@ -99,7 +99,7 @@ class Site:
             ScanflowError: The inference failed.
         """
         started = time.perf_counter()
-        found = None
+        found, given = None, inputs
         if self.guard is not None:
             found = self.guard.inspect(served.name, inputs, rows, unread, place)
             inputs = found.inputs or inputs
@@ -110,8 +110,9 @@ class Site:
         except Exception as error:
             self.metrics.failure(served.name, error, time.perf_counter() - started)
             raise
-        if found is not None:
+        if self.guard is not None and found is not None:
             response.findings = found.findings
+            self.guard.show(given, found.findings, response.prediction_ids, response.variant)
         self.metrics.inference(served.name, rows, response, time.perf_counter() - started)
         if self.checks is not None and served.kind != "model":
             self.checks.tap.put(

@@ -9,6 +9,7 @@ from scanflow_serve.policies.loader import load_policy
 from scanflow_serve.runtime.checks import flagged
 from scanflow_serve.runtime.checks.flagged import FlaggedRows, image_inputs, picture
 from scanflow_serve.runtime.checks.images import ImageShape
+from scanflow_serve.runtime.checks.inspection import Finding
 from scanflow_serve.runtime.checks.protocol import Verdicts
 from scanflow_serve.runtime.checks.rows import Answers, Observed
 from scanflow_serve.runtime.tensors import Signature, TensorSpec
@@ -71,6 +72,53 @@ def test_nothing_is_kept_of_a_check_that_flags_no_rows():
     kept.note(observed({"x": np.arange(3.0)}), None)
     kept.note(observed({"x": np.arange(3.0)}), verdicts([], 3))
     assert kept.after() == ()
+
+
+def broken(row, value=99.0, at="[1]"):
+    return Finding("integrity", row, "x", at, "range", value, "between 0 and 16")
+
+
+def test_a_refused_row_is_kept_with_the_rule_that_it_broke():
+    kept = FlaggedRows({"x": FLAT}, clock=lambda: 5.0)
+    pixels = np.arange(12.0).reshape(2, 6)
+    kept.judge({"x": pixels}, [broken(1), broken(1, 98.0, "[2]"), broken(0)])
+    (row,) = kept.after()
+    assert (row.refused, row.at, row.variant, row.predicted, row.p_val) == (
+        True,
+        5.0,
+        "",
+        None,
+        None,
+    )
+    assert row.why == "x[1] must be between 0 and 16, got 99.0 (1 more like it in this row)"
+    assert list(row.inputs[0].picture.pixels) == [0, 51, 102, 153, 204, 255]
+    assert len(row.id) == 26
+
+
+def test_a_row_that_was_answered_keeps_its_id():
+    kept = FlaggedRows()
+    kept.judge({"x": np.arange(2.0)}, [broken(1)], ["one", "two"], "near")
+    (row,) = kept.after()
+    assert (row.id, row.refused, row.variant, row.inputs[0].values) == (
+        "two",
+        False,
+        "near",
+        (1.0,),
+    )
+
+
+def test_a_flood_of_broken_rows_costs_ten_pictures_a_second():
+    times = iter([0.0, 0.05, 0.11, 0.12, -9.0])
+    kept = FlaggedRows(clock=lambda: next(times))
+    for value in range(5):
+        kept.judge({"x": np.array([float(value)])}, [broken(0)])
+    assert [row.inputs[0].values for row in kept.after()] == [(4.0,), (2.0,), (0.0,)]
+
+
+def test_text_of_any_length_is_cut():
+    kept = FlaggedRows()
+    kept.judge({"x": np.array(["y" * 10_000], object)}, [broken(0, "y")])
+    assert kept.after()[0].inputs[0].values == ("y" * flagged.MOST_TEXT,)
 
 
 def test_a_flat_row_becomes_the_picture_that_the_policy_says_it_is():

@@ -121,6 +121,7 @@ def test_flagged_row_is_explained_with_its_id() -> None:
             {"name": "x[2]", "change": 4.0},
             {"name": "x[0]", "change": 1.0},
         ],
+        "heat": [],
     }
 
 
@@ -144,6 +145,50 @@ def test_row_of_another_size_is_left_alone() -> None:
     made = Explainer(from_zero, {"x": np.zeros((1, 3))})
     made.note(seen(np.ones((1, 5)), ["a"]), np.array([True]))
     assert made.latest == ()
+
+
+def test_heat_of_an_image_has_a_figure_for_each_patch() -> None:
+    told = ImageShape("flat", 4, 6, 1)
+    made = Explainer(from_zero, {"x": np.zeros((1, 24))}, {"x": told})
+    row = np.zeros((1, 24))
+    row[0, 6 * 3 + 4] = 2.0  # row 3, column 4: the patch below, on the right
+    made.note(seen(row, ["odd"]), np.array([True]))
+    (heat,) = made.latest[0].heat
+    assert (heat.input, heat.height, heat.width) == ("x", 4, 6)
+    assert (heat.rows, heat.columns) == ((0, 2, 4), (0, 2, 4, 6))
+    assert heat.changes[5] > 0
+    assert not any(heat.changes[:5])
+    assert made.latest[0].parts[0][0] == "x[2:4, 4:6]"
+    assert made.latest[0].to_json()["heat"][0]["changes"][5] == heat.changes[5]
+
+
+def test_flat_images_are_explained_as_images_where_the_setting_says_so() -> None:
+    class Brightness:
+        needs = frozenset({"inputs"})
+
+        def fit(self, reference: Reference) -> None:
+            pass
+
+        def score(self, rows: Observed) -> Array:
+            total: Array = rows.inputs["x"].sum(axis=1)
+            return total
+
+        def state(self) -> dict[str, Array]:
+            return {}
+
+        def restore(self, state: Mapping[str, Array]) -> None:
+            pass
+
+    signature = Signature((TensorSpec("x", "float64", (None, 64)),), ())
+    setting = Setting(signature, images={"x": ImageShape("flat", 8, 8, 1)})
+    made = Portfolio(setting, [Stake(ScoreMember("b", Brightness()), 1.0)], "anomaly")
+    rows = np.random.default_rng(0).random((1000, 64))
+    made.fit(Reference({"x": rows}))
+    made.observe(seen(np.full((1, 64), 9.0), ["odd"]))
+    (told,) = made.explanations
+    assert len(told.heat[0].changes) == 16
+    assert told.parts[0][0].startswith("x[")
+    assert "," in told.parts[0][0]
 
 
 def test_anomaly_check_explains_what_it_flags_by_its_own_score() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.runtime.tensors import Signature, TensorSpec
+from scanflow_serve.serving import environment
 
 DATA = Path(__file__).parents[2] / "contract" / "data"
 RANGE = "range: {pixels: [0, 16]}"
@@ -293,3 +294,28 @@ def test_without_a_check_cells_that_are_no_values_are_400(serve, rows):
     rows[0][3] = "n/a"
     reply = serve().post("/predict", json={"inputs": rows})
     assert (reply.status_code, reply.json()["detail"][:17]) == (400, "inputs[0][3] must")
+
+
+def test_rows_that_were_refused_are_shown_to_people_with_the_rule(serve, rows, tmp_path):
+    client = serve(check("refuse"), environ={environment.STATE: str(tmp_path)})
+    client.post("/predict", json={"inputs": rows})
+    (shown,) = client.get("/checks/integrity/rows").json()["rows"]
+    assert (shown["refused"], shown["label"]) == (True, None)
+    assert shown["why"] == "pixels[5] must be between 0 and 16, got 99.0"
+    assert shown["inputs"][0]["values"][5] == 99.0
+    assert client.get(f"/checks/integrity/rows?after={shown['id']}").json()["rows"] == []
+
+
+def test_rows_that_were_answered_all_the_same_are_shown_by_their_prediction_id(
+    serve, rows, tmp_path
+):
+    image = "serve: {image: {mode: L, width: 8, height: 8, layout: flat}}"
+    section = f"{check('repair')}\n{image}"
+    client = serve(section, environ={environment.STATE: str(tmp_path)})
+    reply = client.post("/predict", json={"inputs": rows})
+    ids = reply.headers["scanflow-prediction-id"].split(",")
+    (shown,) = client.get("/checks/integrity/rows").json()["rows"]
+    assert (shown["id"], shown["refused"]) == (ids[1], False)
+    picture = shown["inputs"][0]["picture"]
+    assert (picture["height"], picture["width"]) == (8, 8)
+    assert picture["pixels"][5] == 255  # as it came, not as it was repaired
