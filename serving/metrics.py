@@ -149,7 +149,17 @@ class Metrics(Collector):
             rows=sum(tally.rows for tally in self.tallies.values()),
             bounds=BUCKETS,
             latency=[sum(each) for each in zip([0.0] * (len(BUCKETS) + 1), *seconds, strict=True)],
+            missed=sum(self._late.values())
+            + sum(n for (_, reason), n in self._failures.items() if reason == "deadline"),
+            queued=0 if self._engine is None else self._engine.counters().queued,
+            variants=self._requests_by_variant(),
         )
+
+    def _requests_by_variant(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for (_, variant), answers in self._answers.items():
+            found[variant] += answers.requests
+        return found
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

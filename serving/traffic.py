@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 INTERVAL_S = 5.0
@@ -27,6 +29,9 @@ class Totals:
         rows: Rows predicted.
         bounds: Upper bounds of the latency buckets, in s; the last bucket has none.
         latency: Inference requests in each bucket.
+        missed: Deadlines not held: refused before inference, or answered late.
+        queued: Requests that wait at this moment.
+        variants: Requests answered, by variant.
     """
 
     answered: int
@@ -34,6 +39,9 @@ class Totals:
     rows: int
     bounds: Sequence[float]
     latency: Sequence[float]
+    missed: int = 0
+    queued: int = 0
+    variants: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,9 @@ class Point:
 
     Attributes:
         at: Unix time of the later one, in s.
+        missed: Deadlines not held.
+        queued: Requests that waited at that time.
+        variants: Requests answered, by variant; those that answered none are left out.
         p50_ms: Of all inference requests, refused ones too, from the first header to the last
             byte; None where there was none.
     """
@@ -50,6 +61,9 @@ class Point:
     requests: int
     failed: int
     rows: int
+    missed: int
+    queued: int
+    variants: Mapping[str, int]
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -99,7 +113,7 @@ class Traffic:
         self._interval_s = interval_s
         self._clock = clock
         self._last = read()
-        self._points: deque[Point] = deque(maxlen=KEPT)
+        self._points: deque[dict[str, Any]] = deque(maxlen=KEPT)  # as JSON: made once, read often
 
     async def run(self) -> None:
         """Take a reading every interval until cancelled."""
@@ -113,20 +127,29 @@ class Traffic:
         self._last = now
         latency = [b - a for a, b in zip(last.latency, now.latency, strict=True)]
         p50, p95, p99 = (quantile_ms(latency, now.bounds, q) for q in (0.5, 0.95, 0.99))
-        self._points.append(
-            Point(
-                at=round(self._clock(), 3),
-                requests=now.answered - last.answered,
-                failed=now.failed - last.failed,
-                # A policy that another follows takes its counts with it.
-                rows=max(0, now.rows - last.rows),
-                p50_ms=p50,
-                p95_ms=p95,
-                p99_ms=p99,
-            )
+        answered = {name: n - last.variants.get(name, 0) for name, n in now.variants.items()}
+        point = Point(
+            at=round(self._clock(), 3),
+            requests=now.answered - last.answered,
+            failed=now.failed - last.failed,
+            # A policy that another follows takes its counts with it.
+            rows=max(0, now.rows - last.rows),
+            missed=max(0, now.missed - last.missed),
+            queued=now.queued,
+            variants={name: count for name, count in answered.items() if count > 0},
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
         )
+        self._points.append(asdict(point))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form, as ``GET /stats`` shows it; oldest first."""
-        points = [asdict(point) for point in self._points]
+    def to_json(self, after: float | None = None) -> dict[str, Any]:
+        """Return the JSON form, as ``GET /stats`` shows it; oldest first.
+
+        Args:
+            after: Unix time in s: only later points are told.
+        """
+        points = list(self._points)
+        if after is not None:
+            points = points[bisect_right(points, after, key=itemgetter("at")) :]
         return {"interval_s": self._interval_s, "points": points}

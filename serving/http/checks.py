@@ -47,7 +47,13 @@ async def check(site: Site, exchange: Exchange) -> Reply:
 async def history(site: Site, exchange: Exchange) -> Reply:
     """Answer ``GET /checks/{check}/history``: points for a plot, the oldest first."""
     host, watch = _named(site, exchange)
-    points = [{**point._asdict(), "at": iso_time(point.at)} for point in tuple(watch.history)]
+    after = exchange.query.get("after", "")
+    points = []
+    for point in reversed(tuple(watch.history)):
+        if (at := iso_time(point.at)) <= after:  # both RFC 3339 in UTC: order of text is of time
+            break
+        points.append({**point._asdict(), "at": at})
+    points.reverse()
     return json_reply({"name": watch.name, "threshold": _threshold(host, watch), "points": points})
 
 
@@ -109,6 +115,7 @@ def check_json(host: Host, watch: Watch) -> dict[str, Any]:
         "rows": watch.rows,
         "alarms": life.alarms,
         "disabled": life.disabled,
+        "inline": watch.inline,
         "acknowledged": None if seen is None else {**asdict(seen), "at": iso_time(seen.at)},
         "evidence": None if life.evidence is None else _evidence(life.evidence),
         "explanations": [each.to_json() for each in getattr(watch.check, "explanations", ())],

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.serving.http import oip_models
-from scanflow_serve.serving.http.exchange import TEXT, Exchange, Reply, json_reply
+from scanflow_serve.serving.http.exchange import TEXT, Exchange, Reply, json_reply, shown
 from scanflow_serve.serving.http.problems import problem
 from scanflow_serve.serving.http.site import Site
 
@@ -76,9 +78,24 @@ async def metrics(site: Site, exchange: Exchange) -> Reply:
 
 
 async def stats(site: Site, exchange: Exchange) -> Reply:
-    """Answer ``GET /stats``: traffic and latency over the last hour."""
-    del exchange
-    return json_reply(site.metrics.traffic.to_json())
+    """Answer ``GET /stats``: traffic and latency over the last hour, or since ``?after=``."""
+    return json_reply(site.metrics.traffic.to_json(_seconds(exchange.query.get("after"))))
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        at = float(text)
+    except ValueError:
+        at = math.nan
+    if not math.isfinite(at):
+        raise RequestError(
+            400,
+            f"after must be a time as `at` tells it, in s, got {shown(text)}. Leave it out for"
+            " the whole hour.",
+        )
+    return at
 
 
 def live(ready: bool) -> Reply:

@@ -258,6 +258,14 @@ class _Oip:
         return found
 
 
+SINCE: Json = {
+    "name": "after",
+    "in": "query",
+    "description": "The `at` of a point, in s: only later ones are told.",
+    "schema": {"type": "number"},
+}
+
+
 def _introspection() -> Json:
     text = {"text/plain": {"schema": {"type": "string"}}}
     found: Json = {}
@@ -266,7 +274,6 @@ def _introspection() -> Json:
         ("/plan", "What runs here, what else could, and why", _json(schemas.ref("Plan")), LOADED),
         ("/policy", "The policy file as written", _json(schemas.ref("PolicyText")), LOADED),
         ("/metrics", "Prometheus metrics", text, LOADED),
-        ("/stats", "Traffic and latency over the last hour", _json(schemas.ref("Traffic")), LOADED),
         ("/livez", "Whether the process answers", _json(schemas.ref("Live")), ()),
         ("/readyz", "Whether predictions are answered", _json(schemas.ref("Ready")), (503,)),
         ("/ping", "Whether predictions are answered (MLflow)", text, (503,)),
@@ -280,6 +287,8 @@ def _introspection() -> Json:
         ("/openapi.json", "This description", _json({"type": "object"}), LOADED),
     ):
         found[path] = {"get": operation(path, summary, content, codes)}
+    summary, traffic = "Traffic and latency over the last hour", _json(schemas.ref("Traffic"))
+    found["/stats"] = {"get": operation("/stats", summary, traffic, (400, *LOADED), (SINCE,))}
     page = {"text/html": {"schema": {"type": "string"}}}
     found["/ui"] = {"get": operation("/ui", "The dashboard", page, LOADED)}
     parts = {"text/javascript": {"schema": {"type": "string"}}}

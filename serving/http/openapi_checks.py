@@ -27,6 +27,10 @@ CHECK: Json = {
         "since": {"type": "string", "format": "date-time"},
         "why": TEXT,
         "evidence": {"type": ["object", "null"]},
+        "inline": {
+            "type": "boolean",
+            "description": "It works before inference, by a schema: it can't be rebased.",
+        },
     },
 }
 CHECKS: Json = {
@@ -47,6 +51,12 @@ AFTER: Json = {
     "name": "after",
     "in": "query",
     "description": "Id of a row: only what was flagged since is told.",
+    "schema": TEXT,
+}
+SINCE: Json = {
+    "name": "after",
+    "in": "query",
+    "description": "The `at` of a point: only later ones are told.",
     "schema": TEXT,
 }
 SAID: Json = {
@@ -71,7 +81,7 @@ def check_operations(site: Site, operation: Callable[..., Json]) -> Json:
     if not names:
         parameter["schema"] = TEXT
     named = (parameter,)
-    rows = (parameter, AFTER)
+    rows, points = (parameter, AFTER), (parameter, SINCE)
     said = {"required": True, "content": _json(SAID)}
     one, told = "/checks/{check}", _json(CHECK)
     writing = (400, 404, 409, 413, 415, *LOADED)
@@ -81,7 +91,7 @@ def check_operations(site: Site, operation: Callable[..., Json]) -> Json:
         one: {"get": operation(one, "One check", told, (404, *LOADED), named)},
         f"{one}/history": {
             "get": operation(
-                f"{one}/history", "Its score over time", _json(HISTORY), (404, *LOADED), named
+                f"{one}/history", "Its score over time", _json(HISTORY), (404, *LOADED), points
             )
         },
         f"{one}/rows": {

@@ -78,6 +78,7 @@ _TENSOR = record(
     }
 )
 _DURATION = record({"count": COUNT, "ns": COUNT})
+_COUNTS = ("at", "requests", "failed", "rows", "missed", "queued")
 _STAGES = (
     *("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"),
     *("cache_hit", "cache_miss"),
@@ -189,7 +190,11 @@ COMPONENTS: Json = {
                 "type": "array",
                 "items": record(
                     {
-                        **{key: {"type": "number"} for key in ("at", "requests", "failed", "rows")},
+                        **{key: {"type": "number"} for key in _COUNTS},
+                        "variants": {
+                            "type": "object",
+                            "description": "Requests answered, by variant.",
+                        },
                         **{f"p{q}_ms": {"type": ["number", "null"]} for q in (50, 95, 99)},
                     }
                 ),

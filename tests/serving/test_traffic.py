@@ -85,3 +85,26 @@ def test_an_hour_is_kept(counters, running):
 )
 def test_quantiles_lie_evenly_in_their_bucket(counts, q, expected):
     assert quantile_ms(counts, BOUNDS, q) == (expected and pytest.approx(expected))
+
+
+def test_only_what_is_later_than_a_known_point_is_told(counters, running):
+    for at in (1005.0, 1010.0, 1015.0):
+        counters.time = at
+        running.sample()
+    assert [point["at"] for point in running.to_json(1005.0)["points"]] == [1010.0, 1015.0]
+    assert running.to_json(1015.0)["points"] == []
+    assert len(running.to_json()["points"]) == 3
+
+
+def test_a_point_tells_who_answered_what_waited_and_what_came_too_late(counters, running):
+    counters.now = Totals(
+        5, 1, 5, BOUNDS, (5, 0, 0, 0), missed=2, queued=7, variants={"near": 4, "far": 1}
+    )
+    running.sample()
+    counters.now = dataclasses.replace(counters.now, missed=3, queued=0, variants={"near": 9})
+    running.sample()
+    first, second = running.to_json()["points"]
+    assert (first["missed"], first["queued"]) == (2, 7)
+    assert first["variants"] == {"near": 4, "far": 1}
+    assert (second["missed"], second["queued"]) == (1, 0)
+    assert second["variants"] == {"near": 5}

@@ -105,3 +105,12 @@ def test_metrics_show_the_state_of_each_check(watched: Any) -> None:
     assert 'scanflow_check_state{check="drift",state="alarm",type="drift"} 1.0' in text
     assert "scanflow_checks_run_length 300.0" in text
     assert "scanflow_tap_dropped_rows_total 0.0" in text
+
+
+def test_only_points_later_than_a_known_one_are_told(watched: Any) -> None:
+    drifted(watched)
+    points = watched.get("/checks/drift/history").json()["points"]
+    assert points
+    since = watched.get(f"/checks/drift/history?after={points[0]['at']}").json()["points"]
+    assert since[: len(points) - 1] == points[1:]
+    assert watched.get("/checks/drift/history?after=2999").json()["points"] == []

@@ -95,3 +95,19 @@ def test_statistics_are_of_inferences_alone(serve, row):
     assert (first["requests"], first["failed"], first["rows"]) == (4, 1, 7)
     assert 0 < first["p50_ms"] <= first["p95_ms"] <= first["p99_ms"]
     assert (second["requests"], second["rows"], second["p50_ms"]) == (0, 0, None)
+
+
+def test_statistics_tell_who_answered_and_only_what_is_new_where_asked(serve, row):
+    client = serve()
+    client.post("/predict", json={"inputs": [row]})
+    traffic = client.app.application.metrics.traffic
+    traffic.sample()
+    (point,) = client.get("/stats").json()["points"]
+    assert point["variants"] == {client.engine.plan.chosen.variant_id: 1}
+    assert (point["missed"], point["queued"]) == (0, 1)
+    assert client.get(f"/stats?after={point['at']}").json()["points"] == []
+    assert client.get(f"/stats?after={point['at'] - 1}").json()["points"] == [point]
+    for wrong in ("soon", "nan", "inf", ""):
+        reply = client.get(f"/stats?after={wrong}")
+        assert reply.status_code == 400
+        assert reply.json()["detail"].startswith("after must be a time as `at` tells it")
