@@ -1,6 +1,6 @@
 """What the checks promise of drift, held against streams: false alarms, delays, power, limits.
 
-    python benchmarks/drift.py [--quick] [--runs 200] [--only quiet,delays,…] [--update README.md]
+    python benchmarks/drift.py [--quick] [--only quiet,delays,…] [--update README.md]
 
 Fixed seeds, no download, the product's own code; goals and method: benchmarks/README.md.
 """
@@ -11,180 +11,237 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import calibration_sizes
+import dependent_streams
+import detectors
+import drift_tables as tables
 import quiet_streams
+import sequence_streams
 import shifted_streams
+import window_limits
 import window_power
+from novel_levels import novel_levels
 from page import Aim, aim_lines, machine, update
-from quiet_streams import Kept, Quiet
-from shifted_streams import Delay
-from threadpoolctl import threadpool_limits
-from watched import RUN_LENGTH
-from window_power import PORTFOLIO, SIZES, Power, Rate
+from parallel import Workers
 
 ROOT = Path(__file__).parent.parent
-POWER_AIMS = (0.45, 0.50, 0.60, 0.70, 0.74, 0.78)
-MOST_FALSE = 0.08
-FULL_RUNS, QUICK_RUNS = 200, 8
+SHORT = "the aims into FILE, the tables into benchmarks/README.md"
+TRAINED, STAND_IN = "autoencoder", "pca"
 
 
-def quiet(runs: int) -> Iterator[str]:
-    """Yield the false alarms on independent rows."""
-    censored = quiet_streams.CENSORED if runs > QUICK_RUNS else 4000
-    found = quiet_streams.independent(runs, censored)
-    _keep("quiet", [asdict(run) for run in found])
-    total = quiet_streams.summary(found)
-    yield from ("| clean traffic | runs | alarms | mean rows to an alarm |", "|---|---|---|---|")
-    for name in dict.fromkeys(run.population for run in found):
-        yield _quiet_line(name, quiet_streams.summary(r for r in found if r.population == name))
-    yield _quiet_line("all", total)
-    yield ""
-    yield from aim_lines(
-        [
-            Aim("lower 95 % bound of the mean", total.lower, 0.8 * RUN_LENGTH, True, "rows"),
-            Aim(
-                "quiet for the first 2,000 rows", total.passed, round(total.least, 3), True, "of 1"
-            ),
-        ]
-    )
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is run.
+
+    Attributes:
+        clean: Streams of each population.
+        censored: Rows after which they end.
+        dependent: Streams of each kind whose rows depend.
+        references: Fresh ones that a shift is tried on, without training and with it.
+        trained: The same, where a network is trained on each.
+        streams: Live ones on each trained reference.
+        sequence: References of sequences, their rows, and epochs of training.
+        power: Splits, and draws on each.
+        splits: Of digits, for the share of rows flagged.
+        windows: Clean windows of each size.
+        sizes: Streams for each calibration size, at the short and the long run length.
+        method: Reconstructor, where one is to be trained.
+    """
+
+    clean: int = 200
+    censored: int = quiet_streams.CENSORED
+    dependent: int = 20
+    references: int = 40
+    trained: int = 8
+    streams: int = 5
+    sequence: tuple[int, int, int | None] = (1, 22_400, None)
+    power: tuple[int, int] = (8, 6)
+    splits: int = 60
+    windows: int = 2000
+    sizes: tuple[int, int] = (60, 32)
+    method: str = TRAINED
+
+    @property
+    def caption(self) -> str:
+        """Return it in words."""
+        splits, draws = self.power
+        return (
+            f"{self.clean} clean streams of each set, {self.dependent} of each kind of dependent "
+            f"ones, all ended at {self.censored:,} rows; {self.references} fresh references for "
+            f"each change by PCA, {self.trained} trained ones with {self.streams} streams each; "
+            f"{splits} splits with {draws} draws of each window; {self.splits} splits and "
+            f"{self.windows:,} windows for the limits; {self.sizes[0]} and {self.sizes[1]} streams "
+            "of each calibration size."
+        )
 
 
-def _quiet_line(name: str, found: Quiet) -> str:
-    return f"| {name} | {found.runs} | {found.alarms} | {_rows(found.mean)} |"
+FULL = Scale()
+QUICK = Scale(1, 2000, 2, 2, 1, 1, (1, 5000, 1), (1, 1), 4, 300, (2, 0), STAND_IN)
 
 
-def dependent(runs: int) -> Iterator[str]:
-    """Yield what becomes of the promise where rows remember."""
-    censored = quiet_streams.CENSORED if runs > QUICK_RUNS else 2000
-    found = quiet_streams.dependent(max(2, runs // 10), censored)
-    _keep("dependent", [asdict(each) for each in found])
-    yield "| nothing changes, rows depend | refused | alarms | mean rows to an alarm | promise |"
-    yield "|---|---|---|---|---|"
-    for each in found:
-        yield _kept_line(each)
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the page: its tables, its aims, and its figures."""
+
+    lines: list[str]
+    aims: list[Aim]
+    figures: Any
 
 
-def _kept_line(each: Kept) -> str:
-    if each.quiet is None:
-        return f"| {each.name} | {each.refused} | | | refused |"
-    found = each.quiet
-    # Few runs, so the bound says little where some alarm; a mean below the promise breaks it.
-    verdict = "kept" if found.mean >= RUN_LENGTH else "**broken**"
-    of = f"{found.alarms} of {found.runs}"
-    return f"| {each.name} | {each.refused} | {of} | {_rows(found.mean)} | {verdict} |"
+def quiet(workers: Workers, scale: Scale) -> Section:
+    """Return the false alarms on independent rows."""
+    given = {"censored": scale.censored}
+    runs = quiet_streams.independent(workers, scale.clean, **given)
+    names = dict.fromkeys(run.population for run in runs)
+    found = {
+        name: quiet_streams.summary(run for run in runs if run.population == name) for name in names
+    }
+    found["all"] = quiet_streams.summary(runs)
+    aims = tables.quiet_aims(found)
+    least = [
+        quiet_streams.Stream("digits", seed, reference=quiet_streams.LEAST_REFERENCE, **given)
+        for seed in range(scale.clean)
+    ]
+    learnt = [
+        quiet_streams.Stream("digits", seed, settings={"method": scale.method}, **given)
+        for seed in range(scale.trained)
+    ]
+    others = {
+        f"digits, {quiet_streams.LEAST_REFERENCE} reference rows": least,
+        f"digits, {scale.method}": learnt,
+    }
+    for name, streams in others.items():
+        found[name] = quiet_streams.summary(workers.map(quiet_streams.until_alarm, streams))
+    return Section(list(tables.quiet_table(found)), aims, _plain(found.values()))
 
 
-def delays(runs: int) -> Iterator[str]:
-    """Yield the delays on digits, and where the reference is poisoned."""
-    found = shifted_streams.delays(max(3, runs // 5))
-    _keep("delays", [asdict(each) for each in found])
-    yield from _delay_table("change of digits", found)
-    aims = [Aim(f"{d.name}, median", d.median, d.aim, False, "rows") for d in found if d.aim]
-    yield ""
-    yield from aim_lines(aims)
-    yield ""
-    spoiled = shifted_streams.poisoned(max(2, runs // 10))
-    _keep("poisoned", [asdict(each) for each in spoiled])
-    yield from _delay_table("heavy noise, which was already in", spoiled)
+def dependent(workers: Workers, scale: Scale) -> Section:
+    """Return what becomes of the promise where rows depend on one another."""
+    found = dependent_streams.dependent(workers, scale.dependent, scale.censored)
+    lines = list(tables.dependent_table(found))
+    return Section(lines, tables.dependent_aims(found), _plain(found))
 
 
-def sequences(runs: int) -> Iterator[str]:
-    """Yield the delays of what no marginal shows."""
-    found = shifted_streams.sequences(max(2, runs // 20))
-    _keep("sequences", [asdict(each) for each in found])
-    yield from _delay_table("four sines: seen by", found)
+def delays(workers: Workers, scale: Scale) -> Section:
+    """Return the delays on digits, of a new category, and where the reference is poisoned."""
+    own = [shift for shift in shifted_streams.SHIFTS if shift.before is None]
+    given = {"method": scale.method}
+    found = [
+        *shifted_streams.delays(workers, scale.trained, scale.streams, own, **given),
+        *shifted_streams.delays(workers, scale.references, 1),
+    ]
+    found.append(novel_levels(scale.references))
+    spoiled = shifted_streams.poisoned(workers, scale.references // 2)
+    lines = [
+        *tables.delay_table("change", found),
+        "",
+        *tables.delay_table("heavy noise, of which the reference already had", spoiled),
+    ]
+    return Section(lines, tables.delay_aims(found), _plain([*found, *spoiled]))
 
 
-def _delay_table(title: str, found: list[Delay]) -> Iterator[str]:
-    yield f"| {title} | median rows | p90 | missed | alarm before it | named |"
-    yield "|---|---|---|---|---|---|"
-    for each in found:
-        figures = f"{_rows(each.median)} | {_rows(each.p90)} | {each.missed} | {each.early}"
-        yield f"| {each.name} | {figures} | {each.cause} |"
+def sequences(workers: Workers, scale: Scale) -> Section:
+    """Return the delays of what no marginal shows, and how windows compare."""
+    references, rows, epochs = scale.sequence
+    found, windows = sequence_streams.sequences(workers, references, scale.streams, rows, epochs)
+    lines = [*tables.delay_table("four sines", found), "", *tables.sequence_table(windows)]
+    return Section(lines, [], _plain([*found, *windows]))
 
 
-def power(runs: int) -> Iterator[str]:
-    """Yield how often windows find a shift."""
-    found = window_power.power(*((8, 6) if runs > QUICK_RUNS else (1, 1)))
-    _keep("power", [asdict(each) for each in found])
-    yield f"| test, share of 21 shifts found at n = | {' | '.join(map(str, SIZES))} | clean |"
-    yield "|---" * (len(SIZES) + 2) + "|"
-    for each in found:
-        shares = " | ".join(f"{share:.2f}" for share in each.found)
-        yield f"| {each.test} | {shares} | {min(each.false):.2f} to {max(each.false):.2f} |"
-    yield ""
-    yield from aim_lines(_power_aims(next(each for each in found if each.test == PORTFOLIO)))
+def power(workers: Workers, scale: Scale) -> Section:
+    """Return how often windows find a shift."""
+    found = window_power.power(workers, *scale.power, scale.method)
+    lines = [*tables.power_table(found), "", *tables.told_table(found)]
+    return Section(lines, tables.power_aims(found), _plain(found))
 
 
-def _power_aims(found: Power) -> list[Aim]:
-    wanted = zip(SIZES, found.found, POWER_AIMS, strict=True)
-    aims = [Aim(f"portfolio, {n} rows", share, aim, True, "of 1") for n, share, aim in wanted]
-    return [*aims, Aim("portfolio, clean windows", max(found.false), MOST_FALSE, False, "of 1")]
+def limits(workers: Workers, scale: Scale) -> Section:
+    """Return how often clean rows and windows are flagged, and why both sides are looked at."""
+    rates, sides = window_limits.splits(workers, scale.splits, STAND_IN)
+    if scale.method != STAND_IN:  # errors of a network may fall where those of a PCA rise
+        _, sides = window_limits.splits(workers, scale.trained, scale.method)
+    found = [*rates, *window_limits.window_rates(scale.windows)]
+    lines = [*tables.limit_table(found), "", *tables.side_table(sides)]
+    return Section(lines, tables.limit_aims(found), _plain([*found, *sides]))
 
 
-def limits(runs: int) -> Iterator[str]:
-    """Yield how often clean rows and windows are flagged."""
-    splits, repeats = (60, 2000) if runs > QUICK_RUNS else (10, 300)
-    found = [*window_power.outlier_rates(splits), *window_power.window_rates(repeats)]
-    _keep("limits", [asdict(each) for each in found])
-    yield from ("| clean | flagged | aim | |", "|---|---|---|---|")
-    for each in found:
-        yield _rate_line(each)
+def sizes(workers: Workers, scale: Scale) -> Section:
+    """Return what run length calibration sets honour."""
+    found = calibration_sizes.sizes(workers, *scale.sizes)
+    return Section(list(tables.size_table(found)), tables.size_aims(found), _plain(found))
 
 
-def _rate_line(each: Rate) -> str:
-    verdict = "met" if each.met else "**not met**"
-    aim = f"{each.low:.1%} to {each.high:.1%}"
-    return f"| {each.name} | {each.rate:.2%} | {aim} | {verdict} |"
-
-
-SECTIONS: dict[str, Callable[[int], Iterator[str]]] = {
+SECTIONS: dict[str, Callable[[Workers, Scale], Section]] = {
     "quiet": quiet,
     "dependent": dependent,
     "delays": delays,
     "sequences": sequences,
     "power": power,
     "limits": limits,
+    "sizes": sizes,
 }
-_RESULT: dict[str, object] = {}
 
 
-def _keep(name: str, figures: object) -> None:
-    _RESULT[name] = figures
-
-
-def _rows(count: float) -> str:
-    return "none" if count == float("inf") else f"{count:,.0f}"
+def _plain(found: Iterable[Any]) -> list[dict[str, Any]]:
+    return [asdict(each) for each in found]
 
 
 def main() -> None:
     """Measure, print the tables, write them where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=FULL_RUNS, help="clean streams")
-    parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK_RUNS} short runs: a smoke test"
-    )
-    parser.add_argument("--only", default=",".join(SECTIONS), help=f"of {','.join(SECTIONS)}")
-    parser.add_argument("--update", type=Path, metavar="FILE", help="put the tables into FILE")
-    options = parser.parse_args()
-    runs = QUICK_RUNS if options.quick else options.runs
-    parts: list[str] = []
-    with threadpool_limits(1):
-        for name in options.only.split(","):
-            start = time.perf_counter()
-            parts += [*SECTIONS[name](runs), ""]
-            print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-    parts.append(f"{machine()}; {time.strftime('%Y-%m-%d')}; {runs} runs.")
-    folder = ROOT / "benchmarks/results"
-    folder.mkdir(exist_ok=True)
-    (folder / "drift.json").write_text(json.dumps(_RESULT, indent=2, default=float) + "\n")
-    text = "\n".join(parts)
-    print(text)
+    options = _options()
+    scale = QUICK if options.quick else FULL
+    detectors.keep_in(ROOT / ".build/bench/drift")
+    workers = Workers(options.processes)
+    found: dict[str, Section] = {}
+    for name in options.only.split(","):
+        start = time.perf_counter()
+        found[name] = SECTIONS[name](workers, scale)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    workers.close()
+    if not options.quick:
+        _keep({name: section.figures for name, section in found.items()})
+    where = f"{machine()}; {time.strftime('%Y-%m-%d')}. {scale.caption}"
+    whole = "\n".join([*page(found), where])
+    print(whole)
     if options.update:
-        update(options.update, "drift", text)
+        aims = [aim for section in found.values() for aim in section.aims]
+        update(options.update, "drift", "\n".join([*aim_lines(aims), "", where]))
+        update(ROOT / "benchmarks/README.md", "drift", whole)
+
+
+def _keep(figures: dict[str, Any]) -> None:
+    """Write *figures* beside those of the other sections' latest runs."""
+    path = ROOT / "benchmarks/results/drift.json"
+    path.parent.mkdir(exist_ok=True)
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | figures, indent=2, default=float) + "\n")
+
+
+def page(found: dict[str, Section]) -> Iterator[str]:
+    """Yield all tables, each section's aims below its own."""
+    for section in found.values():
+        yield from section.lines
+        yield ""
+        if section.aims:
+            yield from aim_lines(section.aims)
+            yield ""
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a smoke test: figures of no worth")
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"of {','.join(SECTIONS)}")
+    parser.add_argument("--processes", type=int, default=2, help="side by side")
+    parser.add_argument("--update", type=Path, metavar="FILE", help=SHORT)
+    options = parser.parse_args()
+    if unknown := [name for name in options.only.split(",") if name not in SECTIONS]:
+        parser.error(f"--only must name sections of {', '.join(SECTIONS)}, got {unknown[0]!r}")
+    return options
 
 
 if __name__ == "__main__":

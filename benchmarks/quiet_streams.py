@@ -1,19 +1,22 @@
-"""Clean traffic: how long until a false alarm, of independent rows, and of rows that remember."""
+"""Clean traffic of independent rows: how long until a false alarm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, sqrt
 from typing import Any
 
 import numpy as np
-from traffic import Population, Random, Rows, autoregressive, daily, populations
+from numpy.typing import NDArray
+from parallel import Workers
+from traffic import Population, Rows, populations
 from watched import RUN_LENGTH, Watched, armed
 
 CENSORED = 30_000  # rows after which a run ends
 BATCH = 200  # rows shown at once; an alarm counts from the first of its batch
 REFERENCE = 2000  # rows, 600 of them to calibrate on
+LEAST_REFERENCE = 667  # rows: 200 to calibrate on, the fewest that honour the default run length
 EARLY = 2000  # rows that a share e^(-EARLY / RUN_LENGTH) of runs must pass without an alarm
 
 
@@ -25,6 +28,21 @@ class Run:
     rows: int
     alarmed: bool
     cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A clean stream to be shown.
+
+    Attributes:
+        settings: Of the check, as a policy gives them.
+    """
+
+    population: str
+    seed: int
+    censored: int = CENSORED
+    reference: int = REFERENCE
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,89 +82,51 @@ def summary(runs: Iterable[Run]) -> Quiet:
     )
 
 
-def independent(runs: int, censored: int = CENSORED, **settings: Any) -> list[Run]:
-    """Return *runs* clean streams, each with fresh splits, over all populations in turn."""
-    sources = populations()
-    return [
-        _until_alarm(sources[seed % len(sources)], seed, censored, settings) for seed in range(runs)
+def independent(workers: Workers, runs: int, **given: Any) -> list[Run]:
+    """Return *runs* clean streams of each population, each with fresh splits.
+
+    Args:
+        given: Of `Stream`.
+    """
+    names = [population.name for population in populations()]
+    jobs = [
+        Stream(name, run * len(names) + number, **given)
+        for number, name in enumerate(names)
+        for run in range(runs)
     ]
+    return workers.map(until_alarm, jobs)
 
 
-def _until_alarm(population: Population, seed: int, censored: int, settings: dict[str, Any]) -> Run:
-    watched = armed(population, REFERENCE, seed, **settings)
-    random = np.random.default_rng([seed, 11])
-    return _run(population.name, watched, lambda _, n: population.draw(random, n), censored)
+def until_alarm(stream: Stream) -> Run:
+    """Return how long *stream* is without an alarm."""
+    population = named(stream.population)
+    watched = armed(population, stream.reference, stream.seed, **stream.settings)
+    random = np.random.default_rng([stream.seed, 11])
+    return run_of(
+        population.name, watched, lambda _, n: population.draw(random, n), stream.censored
+    )
 
 
-def _run(name: str, watched: Watched, draw: Callable[[int, int], Rows], censored: int) -> Run:
+def run_of(
+    name: str,
+    watched: Watched,
+    draw: Callable[[int, int], Rows],
+    censored: int,
+    at: NDArray[np.float64] | None = None,
+) -> Run:
+    """Return how long *watched* stays quiet.
+
+    Args:
+        draw: Returns live rows: from a place on, so many.
+        at: Time of each of them, Unix s.
+    """
     for start in range(0, censored, BATCH):
-        if watched.alarms(draw(start, BATCH)):
+        times = None if at is None else at[start : start + BATCH]
+        if watched.alarms(draw(start, BATCH), times):
             return Run(name, watched.rows, True, watched.cause())
     return Run(name, watched.rows, False)
 
 
-@dataclass(frozen=True, slots=True)
-class Null:
-    """Traffic that is not of independent rows, and in which nothing changes.
-
-    Attributes:
-        stream: Returns so many rows in order of time.
-        settings: Of the check, as a policy gives them.
-    """
-
-    name: str
-    stream: Callable[[Random, int], Rows]
-    settings: dict[str, Any]
-    reference: int = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What became of the promise: refused before it was made, or kept, or not."""
-
-    name: str
-    refused: int
-    quiet: Quiet | None
-
-
-def _memory(random: Random, rows: int) -> Rows:
-    return autoregressive(random, rows)
-
-
-def _day(random: Random, rows: int) -> Rows:
-    return daily(random, 0, rows)
-
-
-BLOCKS = {"ordered": True, "method": "pca", "members": [], "steps": 40}
-NULLS = (
-    Null("AR(1), 0.9; reference said to be in no order", _memory, {}),
-    Null("AR(1), 0.9; `ordered: true`", _memory, {"ordered": True}),
-    Null("AR(1), 0.9; blocks: `steps: 40`, `members: []`", _memory, BLOCKS, 20_000),
-    Null("daily cycle; reference of 2 h", lambda r, n: daily(r, 0, n), {}, 200 * 4),
-    Null("daily cycle; reference of 5 days, in no order", _day, {}, 12_000),
-    Null("daily cycle; 5 days, blocks: `steps: 40`, `members: []`", _day, BLOCKS, 36_000),
-)
-
-
-def dependent(runs: int, censored: int = CENSORED) -> list[Kept]:
-    """Return what becomes of the promise where rows remember, or follow the hour."""
-    return [_kept(null, runs, censored) for null in NULLS]
-
-
-def _kept(null: Null, runs: int, censored: int) -> Kept:
-    found: list[Run] = []
-    refused = 0
-    for seed in range(runs):
-        random = np.random.default_rng([seed, 13])
-        rows = null.stream(random, null.reference + censored)
-        source = Population(null.name, lambda r, n, rows=rows: rows[:n], None, rows.shape[1])
-        try:
-            watched = Watched(source, rows[: null.reference], seed, **null.settings)
-        except ValueError:
-            refused += 1
-            continue
-        live = rows[null.reference :]
-        found.append(
-            _run(null.name, watched, lambda at, n, live=live: live[at : at + n], censored)  # type: ignore[misc]
-        )
-    return Kept(null.name, refused, summary(found) if found else None)
+def named(name: str) -> Population:
+    """Return the population *name*."""
+    return next(each for each in populations() if each.name == name)

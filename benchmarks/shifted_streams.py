@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from parallel import Workers
 from quiet_streams import REFERENCE
-from traffic import Population, Random, Rows, bundled, mixed, noisy, of_classes, sines, turned
+from traffic import Population, Random, Rows, bundled, mixed, noisy, of_classes, turned
 from watched import Watched, armed
 
 CALM = 300  # clean rows before the change
@@ -29,15 +30,48 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Rows from a change to its alarm over several runs; missed ones count as infinite."""
+    """Rows from a change to its alarm over several runs; missed ones count as infinite.
+
+    Attributes:
+        seen_by: Method of the drift check.
+        missed: Runs without an alarm.
+        early: Runs whose alarm came before the change; they count for nothing else.
+        cause: Detector that the evidence named most often.
+    """
 
     name: str
+    seen_by: str
+    runs: int
     median: float
     p90: float
     missed: int
     early: int
     cause: str
     aim: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run to be made of a shift.
+
+    Attributes:
+        shift: Its place in `SHIFTS`.
+        seed: Of the reference.
+        stream: Number of the live stream on this reference.
+    """
+
+    shift: int
+    seed: int
+    stream: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Rows until the alarm, inf where there was none; None where it came before the change."""
+
+    rows: float | None
+    cause: str = ""
 
 
 def _heavy(population: Population, random: Random, count: int) -> Rows:
@@ -86,42 +120,73 @@ SHIFTS = (
     Shift("heavy noise on 10 % of rows", _contaminated(0.1), 60),
     Shift("classes 30/70 to 60/40", _in_shares(0.6, 0.4), 60, _in_shares(0.3, 0.7)),
     Shift("a class of ten vanished", _in_shares(0, *[1] * 9), 160),
+    Shift("a class from 10 % to 30 %", _in_shares(3, *[7 / 9] * 9)),
     Shift("three patterns mixed into 10 %", _patterns),
-    Shift("turned, from 0 to 30 % over 2000 rows", _ramp),
-    Shift("turned, bursts of 20 every 500 rows", _bursts),
+    Shift("turned 40 degrees, from 0 to 30 % over 2,000 rows", _ramp),
+    Shift("turned 40 degrees, bursts of 20 every 500 rows", _bursts),
 )
+POISONED = (0.0, 0.01, 0.05, 0.2)  # share of the reference that has heavy noise already
 
 
-def delays(runs: int, **settings: Any) -> list[Delay]:
-    """Return the delay of each shift of digits, each run with fresh splits."""
-    digits = bundled("digits")
-    return [_delay(shift, digits, runs, settings) for shift in SHIFTS]
+def delays(
+    workers: Workers,
+    references: int,
+    streams: int,
+    shifts: Sequence[Shift] = SHIFTS,
+    **settings: Any,
+) -> list[Delay]:
+    """Return the delay of each shift of digits.
+
+    Args:
+        references: Fresh ones, each with its own splits.
+        streams: Live ones on each reference.
+        settings: Of the check, as a policy gives them.
+    """
+    trials = [
+        Trial(SHIFTS.index(shift), seed, stream, settings)
+        for shift in shifts
+        for seed in range(references)
+        for stream in range(streams)
+    ]
+    each = references * streams
+    found = workers.map(outcome, trials)
+    method = str(settings.get("method", "pca"))
+    return [
+        summed(shift.name, method, found[place * each : (place + 1) * each], shift.aim)
+        for place, shift in enumerate(shifts)
+    ]
 
 
-def _delay(shift: Shift, digits: Population, runs: int, settings: dict[str, Any]) -> Delay:
+def outcome(trial: Trial) -> Outcome:
+    """Return how *trial* went."""
+    shift, digits = SHIFTS[trial.shift], bundled("digits")
     source = digits
     if (before := shift.before) is not None:
-        normal = before
-        source = Population(digits.name, lambda r, n: normal(digits, r, n), digits.answer, 64)
-    found: list[float] = []
-    causes: Counter[str] = Counter()
-    early = 0
-    for seed in range(runs):
-        watched = armed(source, REFERENCE, seed, **settings)
-        random = np.random.default_rng([seed, 17])
-        if watched.alarms(source.draw(random, CALM)):
-            early += 1
-            continue
-        found.append(rows_until_alarm(watched, shift.live(digits, random, LONGEST)))
-        causes[watched.cause()] += 1
-    cause = causes.most_common(1)[0][0] if causes else ""
-    return _summed(shift.name, found, early, cause, shift.aim)
+        source = Population(digits.name, _bound(before, digits), digits.answer, digits.features)
+    watched = armed(source, REFERENCE, trial.seed, **trial.settings)
+    random = np.random.default_rng([trial.seed, trial.stream, 17])
+    if watched.alarms(source.draw(random, CALM)):
+        return Outcome(None)
+    rows = rows_until_alarm(watched, shift.live(digits, random, LONGEST))
+    return Outcome(rows, watched.cause())
 
 
-def _summed(name: str, found: list[float], early: int, cause: str, aim: float | None) -> Delay:
-    missed = sum(delay == np.inf for delay in found)
-    median, p90 = np.quantile(found, [0.5, 0.9], method="higher") if found else (np.inf, np.inf)
-    return Delay(name, float(median), float(p90), missed, early, cause, aim)
+def summed(name: str, seen_by: str, found: Sequence[Outcome], aim: float | None = None) -> Delay:
+    """Return what the outcomes of one shift say together."""
+    rows = [each.rows for each in found if each.rows is not None]
+    median, p90 = np.quantile(rows, [0.5, 0.9], method="higher") if rows else (np.inf, np.inf)
+    causes = Counter(each.cause for each in found if each.rows not in (None, np.inf))
+    return Delay(
+        name=name,
+        seen_by=seen_by,
+        runs=len(found),
+        median=float(median),
+        p90=float(p90),
+        missed=sum(each == np.inf for each in rows),
+        early=len(found) - len(rows),
+        cause=causes.most_common(1)[0][0] if causes else "",
+        aim=aim,
+    )
 
 
 def rows_until_alarm(watched: Watched, rows: Rows) -> float:
@@ -132,59 +197,30 @@ def rows_until_alarm(watched: Watched, rows: Rows) -> float:
     return np.inf
 
 
-def poisoned(runs: int, shares: tuple[float, ...] = (0.0, 0.01, 0.05, 0.2)) -> list[Delay]:
+def poisoned(workers: Workers, runs: int) -> list[Delay]:
     """Return the delay of heavy noise where a share of the reference had it already."""
+    jobs = [(share, seed) for share in POISONED for seed in range(runs)]
+    found = workers.map(spoiled, jobs)
+    return [
+        summed(f"{share:.0%} of the reference", "pca", found[at * runs : (at + 1) * runs])
+        for at, share in enumerate(POISONED)
+    ]
+
+
+def spoiled(job: tuple[float, int]) -> Outcome:
+    """Return how a change goes whose rows are a share of the reference: (share, seed)."""
+    share, seed = job
     digits = bundled("digits")
-    found = []
-    for share in shares:
-        spoiled = _contaminated(share)
-        source = Population(digits.name, _bound(spoiled, digits), digits.answer, 64)
-        rows: list[float] = []
-        for seed in range(runs):
-            watched = armed(source, REFERENCE, seed)
-            random = np.random.default_rng([seed, 19])
-            rows.append(rows_until_alarm(watched, _heavy(digits, random, LONGEST)))
-        found.append(_summed(f"{share:.0%} of the reference", rows, 0, "", None))
-    return found
+    source = Population(
+        digits.name, _bound(_contaminated(share), digits), digits.answer, digits.features
+    )
+    watched = armed(source, REFERENCE, seed)
+    random = np.random.default_rng([seed, 19])
+    rows = rows_until_alarm(watched, _heavy(digits, random, LONGEST))
+    return Outcome(rows, watched.cause())
 
 
 def _bound(
     live: Callable[[Population, Random, int], Rows], source: Population
 ) -> Callable[[Random, int], Rows]:
     return lambda random, count: live(source, random, count)
-
-
-SEQUENCES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("a tenth faster", {"faster": 1.1}),
-    ("channels apart", {"apart": True}),
-)
-SEEN_BY: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("marginals, `method: ks`", {"method": "ks"}),
-    ("rows, `method: pca`", {"method": "pca", "members": []}),
-    ("windows, `method: pca, steps: 32`", {"method": "pca", "members": [], "steps": 32}),
-)
-
-
-def sequences(runs: int, reference: int = 24_000) -> list[Delay]:
-    """Return the delay of shifts of sequences that no marginal shows, by what looks at them."""
-    return [
-        _sequence(f"{shift}: {seen}", change, settings, runs, reference)
-        for shift, change in SEQUENCES
-        for seen, settings in SEEN_BY
-    ]
-
-
-def _sequence(
-    name: str, change: dict[str, Any], settings: dict[str, Any], runs: int, reference: int
-) -> Delay:
-    source = Population("sines", lambda random, count: sines(random, count), None, 4)
-    found: list[float] = []
-    early = 0
-    for seed in range(runs):
-        random = np.random.default_rng([seed, 23])
-        watched = Watched(source, sines(random, reference), seed, ordered=True, **settings)
-        if watched.alarms(sines(random, 640)):
-            early += 1
-            continue
-        found.append(rows_until_alarm(watched, sines(random, LONGEST, **change)))
-    return _summed(name, found, early, "", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ Random: TypeAlias = np.random.Generator
 TRAINED = 2000  # rows of a generator that its model is trained on
 SIDE = 8  # of a digit
 FULL = 16.0  # a digit's brightest value
+DAY_ROWS = 2400
 AGRAWAL = ("salary", "commission", "age", "education", "car", "zip", "value", "years", "loan")
 
 
@@ -37,6 +39,7 @@ class Population:
     features: int
 
 
+@cache
 def bundled(name: str) -> Population:
     """Return one of scikit-learn's own sets: half trains a model, the other half is drawn from."""
     from sklearn import datasets
@@ -63,15 +66,16 @@ def generated(
     return Population(name, draw, _model(rows, label(rows).astype(int)), features)
 
 
-def populations() -> list[Population]:
+@cache
+def populations() -> tuple[Population, ...]:
     """Return all that clean traffic is drawn from."""
     slope = np.random.default_rng(2).uniform(size=10)
-    return [
+    return (
         *(bundled(name) for name in ("digits", "wine", "breast_cancer", "iris", "diabetes")),
         generated("SEA", 3, _sea, lambda x: x[:, 0] + x[:, 1] <= 8),
         generated("hyperplane", 10, _cube, lambda x: x @ slope >= slope.sum() / 2),
         generated("Agrawal", len(AGRAWAL), _agrawal, lambda x: (x[:, 2] < 40) | (x[:, 2] >= 60)),
-    ]
+    )
 
 
 def noisy(rows: Rows, random: Random, sigma: float) -> Rows:
@@ -89,11 +93,13 @@ def turned(rows: Rows, degrees: float) -> Rows:
     return found.reshape(rows.shape).astype(np.float32)
 
 
-def moved(rows: Rows, pixels: int) -> Rows:
-    """Return digits moved to the right, blank where they came from."""
-    images = np.zeros((len(rows), SIDE, SIDE), np.float32)
-    images[:, :, pixels:] = rows.reshape(-1, SIDE, SIDE)[:, :, :-pixels]
-    return images.reshape(rows.shape)
+def blurred(rows: Rows, sigma: float) -> Rows:
+    """Return digits out of focus, by *sigma* pixels."""
+    from scipy.ndimage import gaussian_filter
+
+    images = rows.reshape(-1, SIDE, SIDE)
+    found: Rows = gaussian_filter(images, (0, sigma, sigma)).reshape(rows.shape)
+    return found
 
 
 def mixed(rows: Rows, shifted: Rows, random: Random, share: float | NDArray[np.float64]) -> Rows:
@@ -122,7 +128,9 @@ def autoregressive(random: Random, count: int, features: int = 8, memory: float 
     return noise.astype(np.float32)
 
 
-def daily(random: Random, start: int, count: int, period: int = 2400, features: int = 8) -> Rows:
+def daily(
+    random: Random, start: int, count: int, period: int = DAY_ROWS, features: int = 8
+) -> Rows:
     """Return rows whose mean goes up and down by one standard deviation a day of *period* rows."""
     hour = 2 * np.pi * (np.arange(start, start + count) % period) / period
     rows = random.normal(size=(count, features)) + np.sin(hour)[:, None]
@@ -148,17 +156,10 @@ def _model(rows: Rows, target: NDArray[np.int64]) -> Callable[[Rows], NDArray[np
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    with threadpool_limits(1):
-        model.fit(rows, target)
-
-    def answer(live: Rows) -> NDArray[np.float64]:
-        with threadpool_limits(1):
-            return np.asarray(model.predict_proba(live))
-
-    return answer
+    model.fit(rows, target)
+    return lambda live: np.asarray(model.predict_proba(live))
 
 
 def _sea(random: Random, count: int) -> Rows:

@@ -6,17 +6,20 @@ from math import log
 from typing import Any
 
 import numpy as np
+from detectors import INPUT, train
+from numpy.typing import NDArray
 from traffic import Population, Rows
 
 from scanflow_serve.runtime.checks import kinds
 from scanflow_serve.runtime.checks.portfolio import Portfolio
 from scanflow_serve.runtime.checks.rows import Answers, Observed, Reference, Setting
+from scanflow_serve.runtime.checks.scored import ScoreMember
 from scanflow_serve.runtime.checks.statistics.portfolio import standing
 from scanflow_serve.runtime.checks.statistics.splits import honoured_run_length
 from scanflow_serve.runtime.tensors import Signature, TensorSpec
 
 RUN_LENGTH = 10_000  # rows; the product's default, for the whole model
-INPUT, OUTPUT, VARIANT = "rows", "probabilities", "model"
+OUTPUT, VARIANT = "probabilities", "model"
 
 
 class Watched:
@@ -25,8 +28,11 @@ class Watched:
     Args:
         reference: Rows of normal times, shape (rows, features).
         ordered: They are in order of time.
-        drift: Settings of the check, as a policy gives them.
+        at: Time of each, Unix s; None: not known.
         balance: Whether class balance is checked beside it.
+        strata: What rows are divided by, as a policy says.
+        block: Rows that are bet on together.
+        drift: Settings of the check, as a policy gives them.
 
     Attributes:
         rows: Live rows seen before the one at which it alarmed, or all.
@@ -42,7 +48,10 @@ class Watched:
         seed: int,
         *,
         ordered: bool = False,
+        at: NDArray[np.float64] | None = None,
         balance: bool = True,
+        strata: str = "",
+        block: int = 0,
         **drift: Any,
     ) -> None:
         self._answer = population.answer
@@ -52,14 +61,14 @@ class Watched:
             (TensorSpec(INPUT, "float32", (None, reference.shape[1])),),
             (TensorSpec(OUTPUT, "float32", (None, classes)),),
         )
-        setting = Setting(signature, seed=seed)
+        setting = Setting(signature, seed=seed, strata=strata, block=block)
         self.checks: dict[str, Portfolio] = {
             "drift": kinds.drift(setting, **({"method": "pca"} | drift))
         }
         if balance and self._answer is not None:
             self.checks["balance"] = kinds.balance(setting)
         known = {} if self._answer is None else {VARIANT: answers}
-        normal = Reference({INPUT: reference}, known, ordered=ordered, seed=seed)
+        normal = Reference({INPUT: reference}, known, ordered=ordered, seed=seed, at=at)
         for check in self.checks.values():
             check.fit(normal)
         sizes = [check.calibration_rows for check in self.checks.values()]
@@ -74,11 +83,15 @@ class Watched:
         found = self._answer(rows)
         return Answers({OUTPUT: found}, found, found.argmax(axis=1).astype(np.int64))
 
-    def alarms(self, rows: Rows) -> bool:
-        """Show it *rows* at once; return whether it is in alarm, by any check or all together."""
+    def alarms(self, rows: Rows, at: NDArray[np.float64] | None = None) -> bool:
+        """Show it *rows* at once; return whether it is in alarm, by any check or all together.
+
+        Args:
+            at: Time of each, Unix s; by default none has passed.
+        """
         ids = [""] * len(rows)
-        at = np.zeros(len(rows))
-        live = Observed(ids, {INPUT: rows}, self.answers(rows), VARIANT, at)
+        times = np.zeros(len(rows)) if at is None else at
+        live = Observed(ids, {INPUT: rows}, self.answers(rows), VARIANT, times)
         weight = 1 / len(self.checks)
         log_wealth: dict[str, float] = {}
         alone = False
@@ -95,6 +108,13 @@ class Watched:
         self.rows += len(rows)
         return False
 
+    @property
+    def caution(self) -> str:
+        """Return why the checks say that their promise may not hold; "" if they do not."""
+        members = [stake.member for check in self.checks.values() for stake in check.stakes]
+        said = [member.caution for member in members if isinstance(member, ScoreMember)]
+        return next((each for each in said if each), "")
+
     def cause(self) -> str:
         """Return the detector that has won most, as its evidence names it."""
         readings = {name: check.result().wealth or 0.0 for name, check in self.checks.items()}
@@ -102,11 +122,15 @@ class Watched:
 
 
 def armed(population: Population, reference_rows: int, seed: int, **settings: Any) -> Watched:
-    """Return checks fitted to fresh rows; a reference that is refused (1 in 100) is drawn anew."""
+    """Return checks fitted to fresh rows; a reference that is refused (1 in 100) is drawn anew.
+
+    What *settings* have as ``method`` is trained where it must be.
+    """
     random = np.random.default_rng([seed, 7])
     for attempt in range(20):
         try:
             rows = population.draw(random, reference_rows)
+            train(settings.get("method", "pca"), rows, seed * 100 + attempt)
             return Watched(population, rows, seed * 100 + attempt, **settings)
         except ValueError as error:
             refusal = error

@@ -1,74 +1,78 @@
-"""Windows and limits: do they find shifts, and do they cry as rarely as they say?"""
+"""Do windows of few rows find the shifts of "Failing Loudly"; the portfolio against each alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
+from detectors import INPUT, fitted
+from image_shifts import shifts
 from numpy.typing import NDArray
-from traffic import Population, Random, Rows, bundled, mixed, moved, noisy, turned
-from watched import INPUT
+from parallel import Workers
+from traffic import Population, Random, Rows, bundled
 
-from scanflow_serve.runtime.checks.reconstruction import PcaError
-from scanflow_serve.runtime.checks.rows import Reference, Setting
+from scanflow_serve.runtime.checks.rows import Reference
 from scanflow_serve.runtime.checks.scored import ANY, observed
 from scanflow_serve.runtime.checks.statistics.bins import Bins
 from scanflow_serve.runtime.checks.statistics.comparison import compare
-from scanflow_serve.runtime.checks.statistics.conformal import Calibration
-from scanflow_serve.runtime.checks.statistics.distances import DISTANCES
-from scanflow_serve.runtime.tensors import Signature, TensorSpec
+from scanflow_serve.runtime.checks.statistics.mmd import MeanDiscrepancy
 
 SIZES = (10, 20, 50, 100, 200, 500)
 LEVEL = 0.05
 TESTS = ("features, ks", "error, wasserstein", "error, ks", "softmax, ks", "classes, chi2")
-PORTFOLIO = "portfolio of these, Bonferroni"
-WINDOWS = (50, 100, 200, 500, 1000)
+MMD, CLASSIFIER = "latent, mmd", "domain classifier"  # dear: on fewer windows
+PORTFOLIO = "portfolio of the first five, Bonferroni"
+REFERENCE = 1000  # rows, 600 of them to train on
+HELD = 600  # others, that windows are held against
 CLEAN = 4  # windows for each draw of all shifts
-CALIBRATED, JUDGED = 600, 600  # rows
-
-
-def shifts() -> dict[str, Callable[[Rows, Random], Rows]]:
-    """Return the shifts, each on 10, 50 and 100 % of the rows, by name."""
-    whole: dict[str, Callable[[Rows, Random], Rows]] = {
-        "noise 1/255": lambda rows, random: noisy(rows, random, 1 / 255),
-        "noise 10/255": lambda rows, random: noisy(rows, random, 10 / 255),
-        "noise 100/255": lambda rows, random: noisy(rows, random, 100 / 255),
-        "turned 10": lambda rows, _: turned(rows, 10),
-        "turned 40": lambda rows, _: turned(rows, 40),
-        "turned 90": lambda rows, _: turned(rows, 90),
-        "moved 2 pixels": lambda rows, _: moved(rows, 2),
-    }
-    return {
-        f"{name}, {share:.0%}": _partly(shift, share)
-        for name, shift in whole.items()
-        for share in (0.1, 0.5, 1.0)
-    }
-
-
-def _partly(shift: Callable[[Rows, Random], Rows], share: float) -> Callable[[Rows, Random], Rows]:
-    return lambda rows, random: mixed(rows, shift(rows, random), random, share)
+# What no detector alone sees, at 100 rows.
+TOLD = ("noise 1/255, 100%", "noise 100/255, 10%", "a class stays away, 100%")
 
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Share of windows found changed, by size in `SIZES`, and of clean ones taken for changed."""
+    """Share of windows found changed, by size in `SIZES`, and of clean ones taken for changed.
+
+    Attributes:
+        windows: Clean ones of each size.
+        told: Share at 100 rows of each of `TOLD`.
+    """
 
     test: str
     found: tuple[float, ...]
     false: tuple[float, ...]
+    windows: int
+    told: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Windows of one size, of all shifts, against one reference.
+
+    Attributes:
+        method: Reconstructor.
+        dear: Whether the dear tests are made, too.
+    """
+
+    split: int
+    size: int
+    number: int
+    method: str
+    dear: bool
 
 
 class Tests:
-    """The product's window statistics on one reference."""
+    """The product's window statistics on one reference of digits, and a domain classifier."""
 
-    def __init__(self, population: Population, reference: Rows, seed: int) -> None:
+    def __init__(self, population: Population, split: int, method: str) -> None:
         assert population.answer is not None
         self._answer = population.answer
-        half = len(reference) // 2
-        self._error = _fitted(reference[:half], seed)
-        self._bins = {name: Bins.fit(view) for name, view in self._views(reference[half:]).items()}
+        random = np.random.default_rng([split, 29])
+        self._error = fitted(method, population.draw(random, REFERENCE), split)
+        held = population.draw(random, HELD)
+        self._held = held
+        self._bins = {name: Bins.fit(view) for name, view in self._views(held).items()}
 
     def _views(self, rows: Rows) -> dict[str, NDArray[np.float64]]:
         softmax = self._answer(rows)
@@ -76,103 +80,108 @@ class Tests:
         views = (rows, errors, errors, softmax, softmax.argmax(axis=1)[:, None])
         return {name: np.asarray(view, np.float64) for name, view in zip(TESTS, views, strict=True)}
 
-    def p_values(self, rows: Rows) -> dict[str, float]:
+    def p_values(self, rows: Rows, random: Random, dear: bool) -> dict[str, float]:
         """Return the p-value of each test, of the window *rows*."""
         found = {}
         for name, view in self._views(rows).items():
             bins = self._bins[name]
             found[name] = compare(bins, bins.counts(view), name.rpartition(" ")[2]).p
-        return found | {PORTFOLIO: min(1.0, len(found) * min(found.values()))}
-
-
-def power(splits: int, draws: int) -> list[Power]:
-    """Return how often each test finds a shift of digits, and how often it cries on clean rows."""
-    digits, changes = bundled("digits"), shifts()
-    names = (*TESTS, PORTFOLIO)
-    found = {name: np.zeros(len(SIZES)) for name in names}
-    false = {name: np.zeros(len(SIZES)) for name in names}
-    for split in range(splits):
-        random = np.random.default_rng([split, 29])
-        tests = Tests(digits, digits.draw(random, 1200), split)
-        for place, size in enumerate(SIZES):
-            for _ in range(draws):
-                for shift in changes.values():
-                    _count(found, place, tests.p_values(shift(digits.draw(random, size), random)))
-                for _ in range(CLEAN):
-                    _count(false, place, tests.p_values(digits.draw(random, size)))
-    windows = splits * draws
-    return [
-        Power(
-            name,
-            tuple(found[name] / windows / len(changes)),
-            tuple(false[name] / windows / CLEAN),
+        both = {PORTFOLIO: min(1.0, len(found) * min(found.values()))}
+        if not dear:
+            return found | both
+        return (
+            found
+            | {MMD: self._mmd(rows, random), CLASSIFIER: _told_apart(self._held, rows, random)}
+            | both
         )
-        for name in names
-    ]
+
+    def _mmd(self, rows: Rows, random: Random) -> float:
+        held, live = (
+            self._error.latent(observed(Reference({INPUT: each}), ANY))
+            for each in (self._held, rows)
+        )
+        window = MeanDiscrepancy(held, len(rows), seed=int(random.integers(2**31)))
+        window.add(live)
+        return window.compare().p
 
 
-def _count(counts: dict[str, NDArray[np.float64]], place: int, p_values: dict[str, float]) -> None:
-    for name, p in p_values.items():
-        counts[name][place] += p <= LEVEL
+def _told_apart(held: Rows, rows: Rows, random: Random) -> float:
+    """Return whether a linear model tells *rows* from as many of *held*, trained on half of each.
+
+    scikit-learn's: the product has no domain classifier at work on a device.
+    """
+    from scipy.stats import binomtest
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    others = held[random.permutation(len(held))[: len(rows)]]
+    half = len(rows) // 2
+    learn = np.concatenate([others[:half], rows[:half]])
+    judge = np.concatenate([others[half:], rows[half:]])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
+    model.fit(learn, np.repeat([0, 1], half))
+    right = int((model.predict(judge) == np.repeat([0, 1], len(judge) // 2)).sum())
+    return float(binomtest(right, len(judge), 0.5, alternative="greater").pvalue)
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """Share of clean rows or windows flagged, and between which shares it should lie."""
-
-    name: str
-    rate: float
-    low: float
-    high: float
-
-    @property
-    def met(self) -> bool:
-        """Return whether it does."""
-        return self.low <= self.rate <= self.high
+Counts = dict[str, dict[str, bool]]  # found, by test, by shift; the clean windows under numbers
 
 
-def outlier_rates(splits: int) -> list[Rate]:
-    """Return the share of clean digits flagged at 5 % and 1 %, the mean over fresh splits."""
+def drawn(job: Draw) -> Counts:
+    """Return what each test finds in the windows of *job*."""
     digits = bundled("digits")
-    flagged: dict[float, list[float]] = {0.05: [], 0.01: []}
-    for split in range(splits):
-        random = np.random.default_rng([split, 31])
-        score = _fitted(digits.draw(random, 1200), split)
-        rows = [digits.draw(random, count) for count in (CALIBRATED, JUDGED)]
-        held, live = (score.score(observed(Reference({INPUT: each}), ANY)) for each in rows)
-        p = Calibration.fit(held).two_sided_p_values(live)
-        for alpha, rates in flagged.items():
-            rates.append(float((p <= alpha).mean()))
-    return [
-        Rate(f"rows flagged at {alpha:.0%}", float(np.mean(rates)), *_within(alpha))
-        for alpha, rates in flagged.items()
-    ]
-
-
-def _within(alpha: float) -> tuple[float, float]:
-    """Return two standard errors around *alpha*, of one split's beta-binomial."""
-    n, m = CALIBRATED, JUDGED
-    error = sqrt(alpha * (1 - alpha) / m * (1 + (m - 1) / (n + 2)))
-    return alpha - 2 * error, alpha + 2 * error
-
-
-def window_rates(repeats: int) -> list[Rate]:
-    """Return the share of clean windows of normal values with p <= 5 %, each a feature."""
-    random = np.random.default_rng(37)
-    bins = Bins.fit(random.normal(size=(1000, repeats)))
-    found = []
-    for rows in WINDOWS:
-        after = bins.counts(random.normal(size=(rows, repeats)))
-        for method, distance in DISTANCES.items():
-            p = distance(bins.before, after, bins.centres).p
-            found.append(
-                Rate(f"{method}, windows of {rows}", float((p <= LEVEL).mean()), 0.03, 0.07)
-            )
+    tests = Tests(digits, job.split, job.method)
+    random = np.random.default_rng([job.split, job.size, job.number, 31])
+    found: Counts = {}
+    for name, rows in _windows(digits, job.size, random):
+        for test, p in tests.p_values(rows, random, job.dear).items():
+            found.setdefault(test, {})[name] = p <= LEVEL
     return found
 
 
-def _fitted(rows: Rows, seed: int) -> PcaError:
-    signature = Signature((TensorSpec(INPUT, "float32", (None, rows.shape[1])),), ())
-    score = PcaError(Setting(signature, seed=seed))
-    score.fit(Reference({INPUT: rows}, seed=seed))
-    return score
+def _windows(digits: Population, size: int, random: Random) -> Iterator[tuple[str, Rows]]:
+    for name, shift in shifts().items():
+        yield name, shift(digits, random, size)
+    for number in range(CLEAN):
+        yield str(number), digits.draw(random, size)
+
+
+def power(
+    workers: Workers, splits: int, draws: int, method: str, dear_draws: int = 2
+) -> list[Power]:
+    """Return how often each test finds a shift of digits, and how often it cries on clean rows."""
+    workers.map(trained, [(split, method) for split in range(splits)])  # before many need it
+    jobs = [
+        Draw(split, size, number, method, number < dear_draws)
+        for split in range(splits)
+        for number in range(draws)
+        for size in SIZES
+    ]
+    results = list(zip(jobs, workers.map(drawn, jobs), strict=True))
+    return [_counted(test, results) for test in (*TESTS, MMD, CLASSIFIER, PORTFOLIO)]
+
+
+def trained(job: tuple[int, str]) -> None:
+    """Train the reconstructor of a split: (split, method)."""
+    Tests(bundled("digits"), *job)
+
+
+def _counted(test: str, results: list[tuple[Draw, Counts]]) -> Power:
+    by_size = {
+        size: [counts[test] for job, counts in results if job.size == size and test in counts]
+        for size in SIZES
+    }
+    names = tuple(shifts())
+    clean = tuple(map(str, range(CLEAN)))
+    return Power(
+        test,
+        tuple(_share(by_size[size], names) for size in SIZES),
+        tuple(_share(by_size[size], clean) for size in SIZES),
+        len(by_size[SIZES[0]]) * CLEAN,
+        tuple(_share(by_size[100], (name,)) for name in TOLD),
+    )
+
+
+def _share(windows: list[Mapping[str, bool]], names: tuple[str, ...]) -> float:
+    return float(np.mean([[each[name] for name in names] for each in windows]))
