@@ -7,18 +7,28 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
 # wrk calls `done` at the end; latencies are in microseconds.
 _LUA = """
 wrk.method = "POST"
-local file = io.open("{body}", "rb")
-wrk.body = file:read("*all")
-file:close()
 {headers}
+local requests, sent = {}, 0
+init = function()
+  for number = 1, {count} do
+    local file = io.open("{folder}/" .. number, "rb")
+    requests[number] = wrk.format(nil, nil, nil, file:read("*all"))
+    file:close()
+  end
+end
+request = function()
+  sent = sent % {count} + 1
+  return requests[sent]
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   print(string.format("RESULT %d %d %d %d %f %f", summary.requests, summary.duration,
@@ -57,19 +67,29 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "asyncio"
 
 
-def burst(url: str, body: Body, *, connections: int, seconds: float) -> Figures:
-    """Return figures of *connections* clients that each ask again as soon as they are answered."""
+def burst(url: str, body: Body | Sequence[Body], *, connections: int, seconds: float) -> Figures:
+    """Return figures of *connections* clients that each ask again as soon as they are answered.
+
+    Args:
+        body: Several are sent in turn, with the headers of the first.
+    """
+    bodies = (body,) if isinstance(body, Body) else tuple(body)
     if generator() == "wrk":
-        return _wrk(url, body, connections, seconds)
-    return asyncio.run(_asyncio(url, body, connections, seconds))
+        return _wrk(url, bodies, connections, seconds)
+    return asyncio.run(_asyncio(url, bodies, connections, seconds))
 
 
-def _wrk(url: str, body: Body, connections: int, seconds: float) -> Figures:
+def _wrk(url: str, bodies: Sequence[Body], connections: int, seconds: float) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
-        content, script = Path(folder) / "body", Path(folder) / "load.lua"
-        content.write_bytes(body.content)
-        headers = "\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in body.headers.items())
-        script.write_text(_LUA.replace("{body}", str(content)).replace("{headers}", headers))
+        script = Path(folder) / "load.lua"
+        for number, body in enumerate(bodies, 1):
+            (Path(folder) / str(number)).write_bytes(body.content)
+        headers = "\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in bodies[0].headers.items())
+        places = {"{folder}": folder, "{count}": str(len(bodies)), "{headers}": headers}
+        text = _LUA
+        for place, value in places.items():
+            text = text.replace(place, value)
+        script.write_text(text)
         whole = max(1, round(seconds))  # wrk takes whole seconds
         command = ["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "-s", str(script), url]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -88,7 +108,7 @@ def _wrk(url: str, body: Body, connections: int, seconds: float) -> Figures:
 class _Client(asyncio.Protocol):
     """One connection: sends, waits for the whole answer, sends again."""
 
-    request: bytes
+    requests: Iterator[bytes]
     until: float
     latencies_s: list[float] = field(default_factory=list)
     failures: int = 0
@@ -105,7 +125,7 @@ class _Client(asyncio.Protocol):
     def _send(self) -> None:
         assert self._transport is not None
         self._sent = time.perf_counter()
-        self._transport.write(self.request)
+        self._transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -133,14 +153,19 @@ def _content_length(head: bytearray) -> int:
     raise ValueError("an answer without Content-Length: this generator reads none such")
 
 
-async def _asyncio(url: str, body: Body, connections: int, seconds: float) -> Figures:
+def _request(url: str, body: Body, headers: Mapping[str, str]) -> bytes:
     parts = urlsplit(url)
     head = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}"]
-    head += [f"{name}: {value}" for name, value in body.headers.items()]
+    head += [f"{name}: {value}" for name, value in headers.items()]
     head += [f"Content-Length: {len(body.content)}", "", ""]
-    request = "\r\n".join(head).encode() + body.content
+    return "\r\n".join(head).encode() + body.content
+
+
+async def _asyncio(url: str, bodies: Sequence[Body], connections: int, seconds: float) -> Figures:
+    parts = urlsplit(url)
+    requests = cycle([_request(url, body, bodies[0].headers) for body in bodies])
     loop, start = asyncio.get_running_loop(), time.perf_counter()
-    clients = [_Client(request, start + seconds) for _ in range(connections)]
+    clients = [_Client(requests, start + seconds) for _ in range(connections)]
     for client in clients:
         await loop.create_connection(lambda c=client: c, parts.hostname, parts.port)
     await asyncio.wait_for(

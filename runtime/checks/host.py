@@ -29,7 +29,7 @@ from scanflow_serve.runtime.checks.watch import Notify, Watch
 from scanflow_serve.runtime.events import Event
 
 CHECKPOINT_REQUESTS = 100  # what a kill -9 may lose
-COST_SHARE = 0.05  # of one core that checkpoints may take; then they come less often
+COST_SHARE = 0.02  # of one core that checkpoints may take; then they come less often
 IDLE_S = 1.0
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
-from scanflow_serve.runtime.checks.tap import Tap
+from scanflow_serve.runtime.checks.tap import SHARE, Tap
 from scanflow_serve.runtime.tensors import Tensors
 
 
@@ -81,6 +83,48 @@ def test_drain_wakes_for_what_comes_and_for_the_end() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert drained == [1]
+
+
+@dataclass
+class Day:
+    """A clock that stands still but where somebody pauses or works."""
+
+    now: float = 0.0
+    paused: float = 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+        self.paused += seconds
+
+
+def test_longer_looks_gather_longer_so_that_checks_keep_to_their_share() -> None:
+    day = Day()
+    tap = Tap(clock=lambda: day.now, pause=day.pause)
+    gathered = []
+    for busy_s in (0.0, 0.004, 10.0):
+        day.now += busy_s
+        put(tap, 1)
+        before = day.paused
+        tap.drain(1.0)
+        gathered.append(round(day.paused - before, 6))
+    assert gathered == [0.02, 0.2, 0.5]
+    assert SHARE * gathered[1] == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(64, 4), (1, 3_000_000)])
+def test_enough_rows_or_bytes_are_not_kept_waiting(rows: int, size: int) -> None:
+    day = Day()
+    tap = Tap(clock=lambda: day.now, pause=day.pause)
+    put(tap, rows, {"x": np.zeros((rows, size), np.float32)})
+    assert len(tap.drain(1.0, most_rows=64)) == 1
+    assert day.paused == 0
+
+
+def test_end_is_not_kept_waiting_by_what_gathers() -> None:
+    tap = Tap()
+    put(tap, 1)
+    tap.close()
+    assert len(tap.drain(None)) == 1
 
 
 def test_nothing_is_lost_between_two_threads() -> None:
