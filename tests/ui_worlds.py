@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 
-from scanflow_serve.runtime.checks.explanations import Explanation
+from scanflow_serve.runtime.checks.explanations import Explanation, Heat
 from scanflow_serve.runtime.checks.flagged import FlaggedRows
 from scanflow_serve.runtime.checks.images import ImageShape
+from scanflow_serve.runtime.checks.inspection import Finding
 from scanflow_serve.runtime.checks.protocol import Verdicts
 from scanflow_serve.runtime.checks.rows import Answers, Observed
 from scanflow_serve.runtime.events import iso_time
@@ -38,6 +40,9 @@ def stats() -> dict[str, Any]:
                 "requests": round(400 * wave) + 50,
                 "failed": 12 if index in (40, 41) else 0,
                 "rows": round(400 * wave) + 50,
+                "missed": 7 if index in (40, 41) else 0,
+                "queued": 30 if index in (40, 41) else 1,
+                "variants": {NEAR: round(400 * wave), FAR: 50},
                 "p50_ms": 0.8 + 0.2 * wave,
                 "p95_ms": 1.9 + wave,
                 "p99_ms": 4.0 + 3 * wave if index != 30 else None,
@@ -90,6 +95,8 @@ def plan() -> dict[str, Any]:
             _candidate(FAR, 0.953, f"accuracy 0.953 is below that of {NEAR}, 0.981"),
         ],
         "pinned": None,
+        "queue": {"queued": 3, "running": 2, "in_flight": 5, "max_queue": 64},
+        "memory": {"loaded_mb": 25.0, "budget_mb": 512.0},
         "rules": {"acting": ["adapt[0]"], "prefer": "accuracy", "use": None},
         "lanes": [
             {
@@ -139,6 +146,7 @@ def check(name: str, state: str, score: float, **more: Any) -> dict[str, Any]:
         "rows": 4000,
         "alarms": 0,
         "disabled": False,
+        "inline": False,
         "acknowledged": None,
         "evidence": None,
         **more,
@@ -159,7 +167,8 @@ def checks() -> dict[str, Any]:
         "checks": [
             check("drift", "alarm", 40200.0, evidence=evidence),
             check("balance", "ok", 12.0, p_val=0.41),
-            check("anomaly", "warn", 0.04, threshold=None, explanations=[_explanation()]),
+            check("anomaly", "warn", 0.04, threshold=None),
+            check("integrity", "ok", 0.01, threshold=None, inline=True),
             check(
                 "drift-ks",
                 "off",
@@ -171,9 +180,18 @@ def checks() -> dict[str, Any]:
     }
 
 
-def _explanation() -> dict[str, Any]:
-    parts = (("pixels[2:4,2:4]", 1.25), ("pixels[4:6,2:4]", 0.5))
-    return Explanation(identity(3, 2), 2.5, 0.4, parts).to_json()
+def _explanation(row: str) -> dict[str, Any]:
+    parts = (("pixels[2:4, 2:4]", 1.25), ("pixels[4:6, 2:4]", -0.5))
+    changes = [0.0] * 16
+    changes[5], changes[9] = 1.25, -0.5
+    edges = (0, 2, 4, 6, 8)
+    heat = Heat("pixels", 8, 8, edges, edges, tuple(changes))
+    return Explanation(row, 2.5, 0.4, parts, (heat,)).to_json()
+
+
+def _of_a_table(row: str) -> dict[str, Any]:
+    parts = (("age", 3.0), ("height", -1.5), ("weight", 0.75))
+    return Explanation(row, 4.0, 0.4, parts).to_json()
 
 
 def history(last: float) -> dict[str, Any]:
@@ -200,12 +218,30 @@ def flagged() -> dict[str, Any]:
     kept = FlaggedRows({"pixels": ImageShape("flat", 8, 8, 1)})
     kept.note(_rows({"pixels": pictures.reshape(3, 64)}, NOW - 20), FLAGGED)
     kept.note(_rows({"colour": np.array(["black"])}, NOW), Verdicts(None, np.ones(1, bool)))
+    explained = {identity(3, 2): _explanation, identity(1, 0): _of_a_table}
     return {
         "rows": [
-            {**row.to_json(), "at": iso_time(row.at), "label": row.predicted}
+            {
+                **row.to_json(),
+                "at": iso_time(row.at),
+                "label": row.predicted,
+                "explanation": explained[row.id](row.id) if row.id in explained else None,
+            }
             for row in kept.after()
         ]
     }
+
+
+def refused() -> dict[str, Any]:
+    """Return what the product's own code makes of an image that integrity refused."""
+    kept = FlaggedRows({"pixels": ImageShape("flat", 8, 8, 1)}, clock=lambda: NOW - 40)
+    pixels = np.zeros((1, 64))
+    pixels[0, 5] = 99
+    finding = Finding("integrity", 0, "pixels", "[5]", "range", 99.0, "between 0 and 16")
+    kept.judge({"pixels": pixels}, [finding])
+    row = kept.after()[0]
+    told = row.to_json() | {"at": iso_time(row.at), "label": None, "explanation": None}
+    return {"rows": [told]}
 
 
 FLAGGED = Verdicts(np.array([0.001, 0.002, 0.003]), np.ones(3, bool))
@@ -235,6 +271,16 @@ def event(identity: int, text: str, kind: str = "check") -> dict[str, Any]:
     }
 
 
+def newer(answer: dict[str, Any], after: str) -> dict[str, Any]:
+    """Return *answer* without the points and rows that a page has which asks ``?after=``."""
+    if "rows" in answer:
+        ids = [row["id"] for row in answer["rows"]]
+        return answer | {"rows": answer["rows"][: ids.index(after) if after in ids else None]}
+    points = answer["points"]
+    known = [str(point["at"]) for point in points]
+    return answer | {"points": points[known.index(after) + 1 if after in known else 0 :]}
+
+
 @dataclass
 class World:
     """What the server answers.
@@ -244,6 +290,7 @@ class World:
         key: Needed by every route but the page's; "" for none.
         posted: Paths and bodies that came.
         down: Answer 503.
+        asked: Paths that were asked for, with their queries.
     """
 
     url: str = ""
@@ -251,6 +298,7 @@ class World:
     down: bool = False
     routes: dict[str, Any] = field(default_factory=dict)
     posted: list[tuple[str, Any]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     followers: list[queue.Queue[dict[str, Any] | None]] = field(default_factory=list)
 
     def tell(self, event: dict[str, Any]) -> None:
@@ -273,6 +321,7 @@ def full_world() -> World:
     for name, last in (("drift", 40200.0), ("balance", 12.0), ("anomaly", 0.04)):
         routes[f"checks/{name}/history"] = history(last)
     routes["checks/anomaly/rows"] = flagged()
+    routes["checks/integrity/rows"] = refused()
     return World(routes=routes)
 
 
@@ -282,6 +331,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0].strip("/")
+        self.world.asked.append(self.path.strip("/"))
         if path == "ui":
             return self._asset(PAGE)
         if path.startswith("ui/"):
@@ -307,7 +357,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, path: str) -> None:
         if path not in self.world.routes:
             return self._send(404, b'{"detail": "unknown"}', "application/problem+json")
-        return self._send(200, json.dumps(self.world.routes[path]).encode(), "application/json")
+        after = dict(parse_qsl(self.path.partition("?")[2])).get("after")
+        answer = self.world.routes[path] if after is None else newer(self.world.routes[path], after)
+        return self._send(200, json.dumps(answer).encode(), "application/json")
 
     def _asset(self, name: str) -> None:
         found = ASSETS.get(name)

@@ -4,6 +4,8 @@
 const KEY = "scanflow-key"; // in the tab's session only: closing it forgets the key
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 30_000;
+const PATIENCE_MS = 15_000; // with an answer
+const SILENCE_MS = 45_000; // of a stream; the server says something every 15 s
 
 /** An answer that is no 2xx. */
 export class Refused extends Error {
@@ -47,7 +49,17 @@ async function ask(path, options) {
 
 /** Returns the JSON at `path`; throws Refused, or TypeError where the server can't be reached. */
 export async function get(path, signal) {
-  return (await ask(path, { headers: headers({ accept: "application/json" }), signal })).json();
+  const asked = new AbortController();
+  const stop = () => asked.abort();
+  signal?.addEventListener("abort", stop, { once: true });
+  const timer = setTimeout(stop, PATIENCE_MS);
+  try {
+    const sent = headers({ accept: "application/json" });
+    return await (await ask(path, { headers: sent, signal: asked.signal })).json();
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+  }
 }
 
 /** Returns the JSON at `path`, null where the server has no such thing. */
@@ -69,6 +81,16 @@ export async function post(path, value) {
   return (await ask(path, { method: "POST", headers: sent, body })).json();
 }
 
+/** Returns what `pieces` reads next; gives up on a connection that died without a word. */
+async function heard(pieces) {
+  const timer = setTimeout(() => pieces.cancel(), SILENCE_MS);
+  try {
+    return await pieces.read();
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Yields the `data` of server-sent events, parsed, from `path`; ends with the stream. */
 async function* messages(path, after, signal) {
   const sent = headers({ accept: "text/event-stream", "last-event-id": String(after) });
@@ -76,7 +98,7 @@ async function* messages(path, after, signal) {
   const pieces = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await pieces.read();
+    const { done, value } = await heard(pieces);
     if (done) {
       return;
     }
@@ -115,10 +137,12 @@ export async function follow(path, after, take, signal) {
 /** Returns after `ms`, or at once when `signal` ends. */
 export function pause(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => {
+    const end = () => {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
       resolve();
-    });
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener("abort", end);
   });
 }

@@ -4,14 +4,17 @@
 import { Refused, follow, get, getIfAny, pause, useKey } from "./api.js";
 import { showChecks } from "./checks.js";
 import { at, say } from "./dom.js";
-import { showEvent, showEvents } from "./events.js";
+import { hearEvent, showEvents } from "./events.js";
 import { showPlan } from "./plan.js";
 import { rowsPath, showRows, takeRows } from "./rows.js";
+import { showScheduler, showSchedulerNow } from "./scheduler.js";
 import { showNow, showTraffic } from "./traffic.js";
 
 const SHORT_MS = 2_000; // between two looks at traffic and checks
 const LONG_EVERY = 5; // looks: then plan and histories too, and at once after an event
-const SETTLE_MS = 150; // events come in swarms: one look after the last of them will do
+const SETTLE_MS = 150; // events come in swarms: one look for all of them will do
+const POINTS = 720; // of traffic: an hour
+const HISTORY = 512; // points of a check
 
 const world = { stats: null, plan: null, checks: null, histories: new Map() };
 let round = null; // AbortController of what runs while somebody looks
@@ -29,13 +32,31 @@ function trouble(text) {
   say(note, text);
 }
 
+/** Returns the points known by now, the latest `most` of them. */
+function grown(known, added, most) {
+  return [...(known ?? []), ...added].slice(-most);
+}
+
+/** Returns what asks for points later than the known ones. */
+function since(points) {
+  return points?.length ? `?after=${encodeURIComponent(points[points.length - 1].at)}` : "";
+}
+
 async function lookShort(signal) {
-  const [stats, checks] = await Promise.all([get("stats", signal), getIfAny("checks", signal)]);
-  Object.assign(world, { stats, checks });
+  const [stats, checks] = await Promise.all([
+    get(`stats${since(world.stats?.points)}`, signal),
+    getIfAny("checks", signal),
+  ]);
+  const points = grown(world.stats?.points, stats.points, POINTS);
+  Object.assign(world, { stats: { ...stats, points }, checks });
 }
 
 function names() {
   return (world.checks?.checks ?? []).map((check) => check.name);
+}
+
+function historyPath(name) {
+  return `checks/${encodeURIComponent(name)}/history${since(world.histories.get(name))}`;
 }
 
 async function lookLong(signal) {
@@ -43,19 +64,21 @@ async function lookLong(signal) {
     get("plan", signal),
     ...names().map(async (name) => [
       name,
-      await getIfAny(`checks/${encodeURIComponent(name)}/history`, signal),
+      await getIfAny(historyPath(name), signal),
       await getIfAny(rowsPath(name), signal),
     ]),
   ]);
   world.plan = plan;
   for (const [name, history, rows] of answers) {
-    world.histories.set(name, history?.points ?? []);
+    world.histories.set(name, grown(world.histories.get(name), history?.points ?? [], HISTORY));
     takeRows(name, rows);
   }
 }
 
 function show(long) {
   showTraffic(world.stats);
+  showScheduler(world.stats);
+  showSchedulerNow(world.plan, world.stats);
   showChecks(world.checks, world.histories, () => wake());
   showNow(world.stats, world.plan, world.checks);
   if (long) {
@@ -123,17 +146,34 @@ at("key-form").addEventListener("submit", () => {
   start();
 });
 
+/** Returns the events so far, as soon as the server tells them; null if `signal` ends it first. */
+async function firstEvents(signal) {
+  while (!signal.aborted) {
+    try {
+      return (await getIfAny("events", signal)) ?? { events: [], latest: 0 };
+    } catch {
+      await pause(SHORT_MS, signal); // what fails here fails in `watch`, which tells
+    }
+  }
+  return null;
+}
+
 async function listen(signal) {
   let settling = null;
-  const { events, latest } = (await getIfAny("events", signal)) ?? { events: [], latest: 0 };
-  showEvents(events);
+  const first = await firstEvents(signal);
+  if (first === null) {
+    return;
+  }
+  showEvents(first.events);
   await follow(
     "events",
-    latest,
+    first.latest,
     (event) => {
-      showEvent(event);
-      clearTimeout(settling);
-      settling = setTimeout(() => wake(), SETTLE_MS);
+      hearEvent(event);
+      settling ??= setTimeout(() => {
+        settling = null;
+        wake();
+      }, SETTLE_MS);
     },
     signal,
   );
@@ -144,7 +184,7 @@ function start() {
   round = new AbortController();
   const { signal } = round;
   watch(signal);
-  listen(signal).catch(() => {}); // what fails here fails in `watch`, which tells
+  listen(signal);
 }
 
 function stop() {

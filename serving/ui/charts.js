@@ -10,6 +10,15 @@ const BARS_HEIGHT = 120;
 const NARROWEST = 240;
 const DECADES = 5; // below a threshold that a logarithmic axis shows
 
+const drawn = new WeakMap(); // place -> what is drawn there: what somebody reads stays in place
+
+function isDrawn(place, what) {
+  const told = JSON.stringify([place.clientWidth, what]);
+  const same = drawn.get(place) === told;
+  drawn.set(place, told);
+  return same;
+}
+
 /** Returns at most about `count` round values that span `low` to `high`. */
 export function ticks(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
@@ -94,7 +103,11 @@ function timeAxis(drawing, x, from, to, width, bottom) {
 }
 
 /** Draws lines over time into `place`: `series` of {name, style, points: [[Unix s, value]]}. */
-export function lines(place, { label, series, threshold = null, logarithmic = false, unit = "" }) {
+export function lines(place, what) {
+  if (isDrawn(place, what)) {
+    return;
+  }
+  const { label, series, threshold = null, logarithmic = false } = what;
   const { width, drawing } = frame(place, LINE_HEIGHT, label);
   const bottom = LINE_HEIGHT - MARGIN.bottom;
   const right = width - MARGIN.right;
@@ -104,11 +117,11 @@ export function lines(place, { label, series, threshold = null, logarithmic = fa
   const x = scale(from, to, MARGIN.left, right);
   const values = points.map((each) => each[1]);
   const axis = valueAxis(values, threshold, logarithmic, bottom, MARGIN.top);
-  for (const mark of axis.marks) {
+  for (const mark of times.length || threshold !== null ? axis.marks : []) {
     const y = axis.place(mark);
     drawing.append(
       svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y, y2: y }),
-      svg("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, `${number(mark)}${unit}`),
+      svg("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, number(mark)),
     );
   }
   if (times.length) {
@@ -137,7 +150,11 @@ export function lines(place, { label, series, threshold = null, logarithmic = fa
 }
 
 /** Draws two histograms over the same `edges` into `place`: shares before, and after. */
-export function bars(place, { label, edges, before, after }) {
+export function bars(place, what) {
+  if (isDrawn(place, what)) {
+    return;
+  }
+  const { label, edges, before, after } = what;
   const { width, drawing } = frame(place, BARS_HEIGHT, label);
   const bottom = BARS_HEIGHT - MARGIN.bottom;
   const high = Math.max(...before, ...after, 1e-9);

@@ -1,6 +1,6 @@
 // Each check: its state, its score against its threshold over time, and the evidence of an alarm.
 
-import { post } from "./api.js";
+import { actions } from "./actions.js";
 import { bars, lines } from "./charts.js";
 import { at, drawer, html, say, table } from "./dom.js";
 import { date, number, percent, seconds, time } from "./format.js";
@@ -9,6 +9,7 @@ const SIGNS = { off: "○", ok: "✓", warn: "△", alarm: "✕", acknowledged: 
 const ROWS = 12;
 
 const cards = new Map(); // name -> Card
+let made = 0; // names may hold blanks; ids may not
 
 /** The place of one check on the page. */
 class Card {
@@ -21,9 +22,10 @@ class Card {
     this.evidence = html("div");
     this.features = new Map(); // name -> place of its histogram
     this.drawn = ""; // the evidence as it is on the page
-    this.form = acknowledgement(check.name, changed);
+    this.actions = actions(check.name, changed);
     this.table = drawer("Score over time as a table", () => this.history());
-    const title = `check-${check.name}`;
+    made += 1;
+    const title = `check-${made}`;
     this.node = html(
       "article",
       { "aria-labelledby": title },
@@ -32,7 +34,7 @@ class Card {
       this.chart,
       this.table.node,
       this.evidence,
-      this.form,
+      this.actions.node,
     );
   }
 
@@ -45,7 +47,7 @@ class Card {
     this.draw();
     this.table.refresh();
     this.explain(check.evidence);
-    this.form.hidden = check.state !== "alarm";
+    this.actions.show(check);
   }
 
   draw() {
@@ -148,32 +150,6 @@ function facts(check) {
     told.push(`acknowledged by ${who}: ${reason}`);
   }
   return [told.filter(Boolean).join(" · "), check.why].filter(Boolean).join(". ");
-}
-
-function field(id, label, attributes) {
-  return [html("label", { for: id }, label), html("input", { id, ...attributes })];
-}
-
-/** Returns the form by which a person says that they have seen the alarm. */
-function acknowledgement(name, changed) {
-  const who = field(`who-${name}`, "Your name", { name: "who", required: true, autocomplete: "name" });
-  const reason = field(`reason-${name}`, "What it was", { name: "reason", required: true });
-  const said = html("p", { role: "status" });
-  const button = html("button", { type: "submit" }, "Acknowledge the alarm");
-  const form = html("form", { class: "ack", hidden: true }, ...who, ...reason, button, said);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const value = Object.fromEntries(new FormData(form));
-    try {
-      await post(`checks/${encodeURIComponent(name)}/ack`, value);
-      form.reset();
-      say(said, "");
-      changed();
-    } catch (error) {
-      say(said, error.message);
-    }
-  });
-  return form;
 }
 
 /** Shows `checks`, as GET /checks answers; null where the policy has none. */

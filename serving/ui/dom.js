@@ -12,6 +12,9 @@ function filled(node, attributes, children) {
   return node;
 }
 
+const LONG = 18; // characters, above which a tile's value is set smaller
+const SHORT = 14; // characters of a cell, up to which its line is not broken
+
 /** Returns an HTML element; attributes that are null or false are left out. */
 export function html(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
@@ -34,6 +37,10 @@ export function say(node, text) {
   }
 }
 
+function short(cell) {
+  return typeof cell === "string" && cell.length <= SHORT ? "short" : null;
+}
+
 /** Returns a table that a screen reader can read: a caption, headed columns, headed rows. */
 export function table(caption, columns, rows) {
   const head = html("tr", {}, ...columns.map((each) => html("th", { scope: "col" }, each)));
@@ -41,8 +48,8 @@ export function table(caption, columns, rows) {
     html(
       "tr",
       {},
-      html("th", { scope: "row" }, first),
-      ...rest.map((cell) => html("td", {}, cell)),
+      html("th", { scope: "row", class: short(first) }, first),
+      ...rest.map((cell) => html("td", { class: short(cell) }, cell)),
     ),
   );
   // Focusable, because it scrolls where the screen is narrow.
@@ -55,6 +62,30 @@ export function table(caption, columns, rows) {
       html("caption", {}, caption),
       html("thead", {}, head),
       html("tbody", {}, ...body),
+    ),
+  );
+}
+
+/** Fills a `dl` with tiles: [name, value, note], a note may be empty. */
+export function tiles(place, entries) {
+  const told = JSON.stringify(entries);
+  if (place.dataset.told === told) {
+    return; // what somebody reads stays where it is
+  }
+  place.dataset.told = told;
+  place.replaceChildren(
+    ...entries.map(([name, value, note]) =>
+      html(
+        "div",
+        {},
+        html("dt", {}, name),
+        html(
+          "dd",
+          {},
+          html("span", { class: value.length > LONG ? "long" : null }, value),
+          note ? html("small", {}, note) : null,
+        ),
+      ),
     ),
   );
 }

@@ -1,11 +1,14 @@
 // What happened, newest first.
 
-import { at, html } from "./dom.js";
+import { at, html, say } from "./dom.js";
 import { figures, time } from "./format.js";
 
 const MOST = 100;
+const SPEAK_MS = 8_000; // at most once: a swarm of events is no use read out one by one
 
 let newest = -1;
+let unsaid = [];
+let speaking = null;
 
 function line(event) {
   const told = figures(event.figures);
@@ -19,8 +22,27 @@ function line(event) {
   );
 }
 
-/** Puts one event on top, unless it is there already. */
-export function showEvent(event) {
+function speak() {
+  const last = unsaid[unsaid.length - 1];
+  speaking = null;
+  if (last) {
+    const more = unsaid.length > 1 ? `${unsaid.length} events. The latest: ` : "";
+    say(at("events-said"), `${more}${last.source}: ${last.text}`);
+    unsaid = [];
+    speaking = setTimeout(speak, SPEAK_MS);
+  }
+}
+
+/** Puts one event on top, unless it is there already, and lets it be read out. */
+export function hearEvent(event) {
+  if (event.id > newest) {
+    unsaid.push(event);
+    showEvent(event);
+    speaking ?? speak();
+  }
+}
+
+function showEvent(event) {
   if (event.id <= newest) {
     return;
   }
@@ -40,5 +62,4 @@ export function showEvents(events) {
   if (!list.children.length) {
     list.append(html("li", { class: "quiet" }, "Nothing has happened since the start."));
   }
-  at("events-log").removeAttribute("aria-busy"); // only what comes from now on is read out
 }

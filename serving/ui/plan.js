@@ -75,7 +75,9 @@ export function showPlan(plan) {
   if (!place.contains(document.activeElement)) {
     place.replaceChildren(
       html("p", {}, "The plan chose ", html("strong", {}, plan.chosen.id), "."),
-      ...(plan.pinned ? [html("p", { class: "note" }, `Pinned to ${plan.pinned}.`)] : []),
+      ...(plan.pinned
+        ? [html("p", { class: "note" }, `Pinned to ${plan.pinned}: nothing else answers until POST /plan/pin unpins it.`)]
+        : []),
       ...(rules.length ? [html("p", {}, `Rules that act: ${rules.join(", ")}.`)] : []),
       ...(plan.lanes ?? []).flatMap((lane) => [optionsOf(lane), mixOf(lane)].filter(Boolean)),
       ...notes.map((note) => html("p", { class: "note" }, note)),

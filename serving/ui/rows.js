@@ -1,11 +1,12 @@
-// Rows that checks flagged: images as images, other rows as their values.
+// Rows that checks flagged or refused: images as images, other rows as their values.
 
 import { at, html } from "./dom.js";
 import { number, seconds, time } from "./format.js";
+import { heatLayer, partBars } from "./heat.js";
 
 const SIDE = 112; // CSS pixels of the longer side
 const VALUES = 8; // told of a row that is no image
-const PARTS = 3; // told of an explanation
+const PARTS = 3; // told of an image's explanation: its heat shows the rest
 const MOST = 24;
 
 /** Returns the pixels of a picture, grey or coloured, as RGBA bytes. */
@@ -20,44 +21,61 @@ export function rgba({ height, width, channels, pixels }) {
   return bytes;
 }
 
-function picture(image, label) {
+function picture(image, label, heat) {
   const { height, width } = image;
   const canvas = html("canvas", { width, height, role: "img", "aria-label": label });
   const shrink = SIDE / Math.max(height, width);
   canvas.style.width = `${width * shrink}px`;
   canvas.style.height = `${height * shrink}px`;
   canvas.getContext("2d").putImageData(new ImageData(rgba(image), width, height), 0, 0);
-  return canvas;
+  const layers = heat ? [heatLayer(heat, width * shrink, height * shrink)] : [];
+  return html("div", { class: "picture" }, canvas, ...layers);
 }
 
 function valuesOf(input) {
-  const first = input.values.slice(0, VALUES).map((each) => (typeof each === "number" ? number(each) : each));
+  const first = input.values
+    .slice(0, VALUES)
+    .map((each) => (typeof each === "number" ? number(each) : String(each ?? "–")));
   const rest = input.total > VALUES ? ` … of ${input.total}` : "";
   return html("p", { class: "values" }, `${input.name}: ${first.join(", ")}${rest}`);
 }
 
-/** Returns what most of a row's score came from, as GET /checks/{name} explains it. */
-function reason({ score, parts }) {
-  const told = parts.slice(0, PARTS).map((part) => `${part.name} ${number(part.change)}`);
-  return html("small", {}, `Of its score ${number(score)}: ${told.join(", ")}`);
+/** Returns what most of a row's score came from, as text and, without an image, as bars. */
+function reason(explanation) {
+  const score = `Of its score ${number(explanation.score)}: `;
+  if (!explanation.heat.length) {
+    return [html("small", {}, score), partBars(explanation)];
+  }
+  const told = explanation.parts.slice(0, PARTS).map(({ name, change }) => `${name} ${number(change)}`);
+  return [html("small", {}, score + told.join(", "))];
 }
 
-function card(row, explanation) {
+function toldOf(row) {
   const answer = row.label === null ? "" : `answered ${row.label}`;
   const odds = typeof row.p_val === "number" ? `p ${number(row.p_val)}` : "";
-  const told = [answer, odds].filter(Boolean).join(", ");
+  return [row.refused ? "refused" : answer, odds].filter(Boolean).join(", ");
+}
+
+function card(row) {
+  const told = toldOf(row);
+  const { explanation } = row;
   const inputs = row.inputs.map((input) =>
     input.picture
-      ? picture(input.picture, `${input.name}, ${told || "flagged"}`)
+      ? picture(
+          input.picture,
+          `${input.name}, ${told || "flagged"}`,
+          explanation?.heat.find((heat) => heat.input === input.name),
+        )
       : valuesOf(input),
   );
   return html(
     "li",
-    {},
+    { class: row.refused ? "refused" : "" },
     html("figure", {}, ...inputs, html("figcaption", {}, told)),
+    row.why ? html("p", { class: "broke" }, row.why) : null,
     html("small", {}, `${row.check} · ${time(row.at)}`),
-    explanation?.parts.length ? reason(explanation) : null,
-    html("code", {}, row.id),
+    ...(explanation?.parts.length ? reason(explanation) : []),
+    row.refused ? null : html("code", {}, row.id), // nobody was told the id of what was refused
   );
 }
 
@@ -78,22 +96,21 @@ export function takeRows(check, answer) {
 
 /** Shows the latest rows of the checks that GET /checks answered with, newest first. */
 export function showRows(checks) {
-  const explained = new Map(
-    checks.flatMap((check) =>
-      (check.explanations ?? []).map((each) => [`${check.name} ${each.id}`, each]),
-    ),
-  );
   const rows = checks
     .flatMap((check) => known.get(check.name) ?? [])
     .sort((one, other) => seconds(other.at) - seconds(one.at))
     .slice(0, MOST);
-  const keys = rows.map((row) => `${row.check} ${row.id}`);
-  const ids = keys.map((key) => `${key} ${explained.has(key)}`).join();
-  if (ids === shown && ids) {
+  const ids = JSON.stringify(rows.map((row) => [row.check, row.id]));
+  if (ids === shown) {
     return;
   }
   shown = ids;
+  at("rows-heat").hidden = !rows.some((row) => row.explanation?.heat.length);
   at("rows-list").replaceChildren(
-    ...(rows.length ? rows.map((row, index) => card(row, explained.get(keys[index]))) : [html("li", { class: "quiet" }, "None so far.")]),
+    ...(rows.length ? rows.map(card) : [html("li", { class: "quiet" }, "None so far.")]),
   );
 }
+
+at("rows-heat-on").addEventListener("change", (event) => {
+  at("rows-list").classList.toggle("plain", !event.target.checked);
+});

@@ -1,7 +1,7 @@
 // Traffic and latency over time, and the tiles at the top.
 
 import { lines } from "./charts.js";
-import { at, drawer, html, table } from "./dom.js";
+import { at, drawer, table, tiles } from "./dom.js";
 import { ms, number, time } from "./format.js";
 
 const ROWS = 12; // of the table; the chart has all
@@ -26,15 +26,6 @@ const figures = drawer("Figures as a table", () =>
   ),
 );
 at("traffic-table").append(figures.node);
-
-function tile(name, value, note) {
-  return html(
-    "div",
-    {},
-    html("dt", {}, name),
-    html("dd", {}, value, note ? html("small", {}, note) : null),
-  );
-}
 
 /** Shows `stats`, as GET /stats answers. */
 export function showTraffic(stats) {
@@ -72,10 +63,10 @@ export function showNow(stats, plan, checks) {
   const current = (main?.current ?? plan?.chosen?.id.split(":").pop() ?? "–").split("+");
   const [model, how] = current[0].split("/");
   const more = [how, current.length > 1 ? `and ${current.length - 1} more` : "", plan?.pinned ? "pinned" : ""];
-  at("now").replaceChildren(
-    tile("Requests/s", point ? number(point.requests / stats.interval_s) : "–"),
-    tile("Latency p95", point ? ms(point.p95_ms) : "–"),
-    tile("Answers", model, more.filter(Boolean).join(", ")),
-    tile("Checks", checks ? checks.state : "none"),
-  );
+  tiles(at("now"), [
+    ["Requests/s", point ? number(point.requests / stats.interval_s) : "–"],
+    ["Latency p95", point ? ms(point.p95_ms) : "–"],
+    ["Answers", model, more.filter(Boolean).join(", ")],
+    ["Checks", checks?.checks.length ? checks.state : "none"],
+  ]);
 }
