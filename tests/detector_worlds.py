@@ -22,7 +22,7 @@ CHANNELS = Setting(
         (TensorSpec("sensor", "float32", (None, 4)),), (TensorSpec("out", "float32", (None, 1)),)
     )
 )
-PERIOD = 16  # rows
+PERIOD = 23.7  # rows; no multiple of a window, else all windows of a stream have the same phase
 
 
 def pixels(part: str) -> Array:
