@@ -85,7 +85,14 @@ class World:
         if not validation:
             loaded = replace(loaded, policy=loaded.policy.model_copy(update={"validation": None}))
         subject = Subject(loaded, DIGITS, None, "classify", lambda: self.loaded)
-        host = Host(subject, self.state, self.events.append, clock=self.clock, limit_s=self.limit_s)
+        host = Host(
+            subject,
+            self.state,
+            self.events.append,
+            clock=self.clock,
+            limit_s=self.limit_s,
+            cost_share=self.cost_share,
+        )
         host.arm()
         return host
 

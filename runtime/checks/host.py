@@ -30,6 +30,7 @@ from scanflow_serve.runtime.events import Event
 
 CHECKPOINT_REQUESTS = 100  # what a kill -9 may lose
 COST_SHARE = 0.02  # of one core that checkpoints may take; then they come less often
+DISK_WEIGHT = 0.1  # of time that waits for the disk: it is taken from checks, not from requests
 IDLE_S = 1.0
 
 
@@ -197,12 +198,13 @@ class Host:
         now = time.monotonic()
         if not force and now - self._saved < self._save_s / self._cost_share:
             return
+        busy = time.thread_time()
         for watch in self.watches:
             watch.checkpoint(sync=sync)
         self._references.checkpoint()
         self._requests = 0
         self._saved = time.monotonic()
-        self._save_s = self._saved - now
+        self._save_s = max(time.thread_time() - busy, DISK_WEIGHT * (self._saved - now))
 
     def _run(self) -> None:
         try:
