@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from registry_worlds import Mlflow
 
 
@@ -42,3 +44,11 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
 
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a third party's checks installed, for ``sys.path`` or ``PYTHONPATH``."""
+    from plugin_worlds import SAMPLE, install
+
+    return install(SAMPLE, tmp_path_factory.mktemp("plugins"))

@@ -121,6 +121,9 @@ class Check(Protocol):
         cost: ``inline``: `observe` may be called before inference, on the request's path.
         extra: Extra of scanflow-serve that it needs, None if none.
         mergeable: Replicas' states can be added up by `merge`.
+
+    A check of drift or balance that never gives a `Reading.wealth` has ``bets = False`` beside
+    these, and leaves its share of the budget of false alarms to the others.
     """
 
     cost: ClassVar[Cost]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from scanflow_serve.policies.errors import MissingExtraError, UsageError
+from scanflow_serve.policies.errors import ScanflowError, UsageError
 from scanflow_serve.runtime.checks.protocol import Check, Score
 from scanflow_serve.runtime.checks.rows import Setting
 
@@ -33,8 +33,8 @@ def make(
         where: Place in the policy, for errors.
 
     Raises:
-        UsageError: The type is not installed, or it refuses its settings.
-        MissingExtraError: It needs a package that is not installed.
+        UsageError: The type is not installed, can't be imported, or refuses its settings.
+        MissingExtraError: It needs a package that an extra of ours installs.
     """
     installed = found()
     if kind not in installed:
@@ -44,16 +44,23 @@ def make(
         )
     try:
         factory = installed[kind].load()
-    except ImportError as error:
-        raise MissingExtraError(f"{where}: {error.name or kind!r}", kind) from error
+    except Exception as error:  # a third party's module may raise whatever it likes
+        package = installed[kind].dist
+        raise UsageError(
+            f"{where}: {kind} must be importable, got {type(error).__name__}: {error}. "
+            f"Install {package.name if package else kind} with all that it needs."
+        ) from error
     try:
         inspect.signature(factory).bind(setting, **settings)
     except TypeError as error:
         raise UsageError(f"{where}: settings must be {kind}'s own, {error}.") from None
     try:
         made = factory(setting, **settings)
-    except ValueError as error:
-        raise UsageError(f"{where}: {error}") from None
+    except ScanflowError:
+        raise
+    except Exception as error:
+        told = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"{where}: {told}") from error
     if not isinstance(made, Score | Check):
         raise UsageError(
             f"{where}: {kind} must give a Score or a Check, got {type(made).__name__}. "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from scanflow_serve.policies.errors import StateError
+from scanflow_serve.runtime.checks import conduct
 from scanflow_serve.runtime.checks.configuration import Configured
 from scanflow_serve.runtime.checks.flagged import FlaggedRows
 from scanflow_serve.runtime.checks.isolation import (
@@ -94,7 +95,8 @@ class Watch:
     @property
     def bets(self) -> bool:
         """Return whether its wealth counts towards the model's."""
-        return self.check.family in ("drift", "balance") and not self.life.disabled
+        of_drift = self.check.family in ("drift", "balance")
+        return of_drift and getattr(self.check, "bets", True) and not self.life.disabled
 
     def fit(self, reference: Reference) -> None:
         """Fit the check to *reference* and arm it; one that refuses is disabled."""
@@ -118,7 +120,7 @@ class Watch:
         """Let it look at live rows; None where it has no say, or failed."""
         if not self.armed:
             return None
-        verdicts = self._guarded(self.check.observe, rows)
+        verdicts = self._guarded(conduct.verdicts, self.check, rows)
         if verdicts is _FAILED:
             return None
         self.flagged.note(rows, verdicts)
@@ -132,7 +134,7 @@ class Watch:
             run_length: A: weighted wealth at which it alarms.
             rows: It has seen since the last reading.
         """
-        reading = self._guarded(self.check.result)
+        reading = self._guarded(conduct.reading, self.check)
         if reading is _FAILED:
             return
         self.reading = reading
@@ -182,7 +184,7 @@ class Watch:
             return
         arrays: Any = {}
         if self.life.phase == "armed" and not self.life.disabled:
-            arrays = self._guarded(self.check.state)
+            arrays = self._guarded(conduct.state, self.check)
             if arrays is _FAILED:
                 return
             self._measure()
@@ -200,7 +202,7 @@ class Watch:
         life = Life.from_json(dict(kept.document["life"]))
         if life.disabled or life.phase != "armed":
             return False  # a restart is a new chance
-        if self._guarded(self.check.restore, kept.arrays) is _FAILED:
+        if self._guarded(self.check.restore, kept.arrays, limit_s=FIT_LIMIT_S) is _FAILED:
             return False
         self.life, self.rows = life, int(kept.document["rows"])
         return True

@@ -42,8 +42,9 @@ class MeanDiscrepancy:
                 f"mmd: reference must be finite, of at least 2 rows, got shape {rows.shape}. "
                 "Give clean rows of numbers."
             )
-        self._rng = np.random.default_rng(seed)
-        drawn = self._rng.permutation(len(rows))[:REFERENCE_ROWS]
+        self._seed = seed
+        self._compared = 0  # windows; each has permutations of its own, before a restart and after
+        drawn = np.random.default_rng(seed).permutation(len(rows))[:REFERENCE_ROWS]
         self._centre, scale = rows.mean(axis=0), rows.std(axis=0)
         self._scale = np.where(scale > 0, scale, 1.0)
         self._known = (rows[drawn] - self._centre) / self._scale
@@ -67,6 +68,10 @@ class MeanDiscrepancy:
                 f"mmd: rows must be numbers and at most {self._window - self.rows}, got "
                 f"{len(given)} or NaN. Leave out the rows that integrity flags."
             )
+        self._gather(given)
+
+    def _gather(self, given: Array) -> None:
+        """Count standardised rows in."""
         first, last = len(self._known) + self.rows, len(self._known) + self.rows + len(given)
         self._rows[self.rows : self.rows + len(given)] = given
         self.rows += len(given)
@@ -85,8 +90,10 @@ class MeanDiscrepancy:
         np.fill_diagonal(kernel, 0.0)
         member = np.zeros((PERMUTATIONS + 1, size))
         member[0, known:] = 1.0
+        self._compared += 1
+        rng = np.random.default_rng([self._seed, self._compared])
         for row in range(1, PERMUTATIONS + 1):
-            member[row, self._rng.permutation(size)[: self.rows]] = 1.0
+            member[row, rng.permutation(size)[: self.rows]] = 1.0
         within = ((member @ kernel) * member).sum(axis=1)
         touched = member @ kernel.sum(axis=1)
         others = kernel.sum() - 2 * touched + within
@@ -104,12 +111,16 @@ class MeanDiscrepancy:
 
     def state(self) -> dict[str, Array]:
         """Return the window's rows, as arrays to be kept; the reference is not among them."""
-        return {"rows": self._rows[: self.rows] * self._scale + self._centre}
+        return {
+            "standardised": self._rows[: self.rows].copy(),
+            "compared": np.array(self._compared),
+        }
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Take up what `state` returned."""
         self.clear()
-        self.add(state["rows"])
+        self._compared = int(state["compared"])
+        self._gather(state["standardised"])
 
     def _similar(self, rows: Array, to: Array | None = None) -> Array:
         """Return the Gaussian kernel of each row and each of *to*, themselves by default."""

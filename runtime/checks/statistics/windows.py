@@ -86,13 +86,19 @@ class WindowDetector:
             seed: Of permutations.
 
         Raises:
-            ValueError: The method is unknown, the window too small, or the reference no numbers.
+            ValueError: The method is unknown, the window or the reference too small, or the
+                reference no numbers.
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
         if window < LEAST_ROWS:
             raise ValueError(
                 f"window must be >= {LEAST_ROWS} rows, got {window}. Smaller ones tell nothing."
+            )
+        if len(reference) < LEAST_ROWS:
+            raise ValueError(
+                f"reference must have >= {LEAST_ROWS} rows, got {len(reference)}. "
+                "Give more rows of normal times."
             )
         self._most = window
         self._max_age_s = max_age_s
