@@ -62,12 +62,18 @@ WINDOWED = ("ks", "psi", "chi2", "js", "wasserstein", "mmd")
 TRAINED = SCORES[:3]  # by fit-checks
 SEQUENCES = SCORES[1:3]
 RECONSTRUCTIONS = SCORES[:4]
+ONE_ROW = tuple(each for each in SCORES if each not in SEQUENCES)  # that look at a row by itself
 # Setting -> the methods that have it; others are of all.
 OF_METHODS = {
     "components": RECONSTRUCTIONS,
     "steps": (*SEQUENCES, "pca"),
     "epochs": TRAINED,
+    "strata": ONE_ROW,
+    "block": ONE_ROW,
 }
+# Strata that no input tells: in a file, a column does.
+BESIDE_INPUTS = ("hour", "session")
+WHOLE = ("classes", "features")  # members that look at all rows alike
 
 
 class LiveSettings(Section):
@@ -87,6 +93,8 @@ class MethodSettings(LiveSettings):
     components: int | None = Field(default=None, ge=1)  # width of the bottleneck
     steps: int | None = Field(default=None, ge=2)  # rows of a window
     epochs: int | None = Field(default=None, ge=1)  # of training, at most
+    strata: str | None = Field(default=None, min_length=1)  # hour, session, or an input
+    strata_column: str | None = Field(default=None, min_length=1)  # of the reference file
 
 
 class DriftSettings(MethodSettings):
@@ -94,6 +102,8 @@ class DriftSettings(MethodSettings):
 
     members: list[Literal["confidence", "classes", "features"]] | None = None
     strict: bool = False
+    block: int | None = Field(default=None, ge=2)  # rows that are bet on together
+    max_age_s: float | None = Field(default=None, gt=0)  # of a window
 
 
 SETTINGS: dict[str, type[Section]] = {
@@ -149,6 +159,29 @@ def _require_method(kind: str, node: Node, report: Report) -> None:
     if method in SEQUENCES and "reference" in node.entries and not in_order:
         rule = f"must be in order of time for method {method!r}, got ordered: false"
         report.add(node.entries["reference"], rule, "Say ordered: true if it is.")
+    if "block" in node.entries and "reference" in node.entries and not in_order:
+        rule = "must be in order of time to be taken in blocks, got ordered: false"
+        report.add(node.entries["reference"], rule, "Say ordered: true if it is.")
+    _require_divisible(node, report)
+
+
+def _require_divisible(node: Node, report: Report) -> None:
+    """Add a fault where rows are to be divided that nothing tells apart, or that can't be."""
+    strata, column = node.get("strata"), node.get("strata_column")
+    beside = strata is not None and strata.text in BESIDE_INPUTS
+    if beside and strata is not None and "reference" in node.entries and column is None:
+        rule = f"must come with strata_column where there is a reference, got {strata.text!r} alone"
+        report.add(strata, rule, "Name the array of the reference that tells it.")
+    if column is not None and not (beside and "reference" in node.entries):
+        rule = "must come with strata: hour or session, and a reference"
+        report.add(column, rule, "Remove it.")
+    members = node.get("members")
+    if members is None or not ("block" in node.entries or strata is not None):
+        return
+    for member in members.items:
+        if member.text in WHOLE:
+            rule = f"must score rows where there are strata or a block, got {member.text!r}"
+            report.add(member, rule, "Leave it out.")
 
 
 def _require_reference(node: Node, root: Node, report: Report) -> None:

@@ -65,7 +65,7 @@ class Alerts:
         """Write *event* to the log, and send a webhook where it is an alarm that is news."""
         watch = self._find(event.source)
         alarm = event.details.get("state") == "alarm"
-        grave = alarm or "disabled" in event.text
+        grave = alarm or "disabled" in event.text or "caution" in event.details
         log.log(logging.WARNING if grave else logging.INFO, "%s", event.text)
         if alarm and watch is not None and watch.configured.webhook:
             self._send(watch, event)

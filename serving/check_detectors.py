@@ -103,7 +103,13 @@ def orders(policy_file: PolicyFile) -> Iterator[Order]:
 
 def _order(check: Configured, method: str, signature: Signature, policy_file: PolicyFile) -> Order:
     names = {spec.name for spec in signature.inputs}
-    setting = Setting(signature, None, tuple(name for name in check.inputs if name in names), SEED)
+    setting = Setting(
+        signature,
+        inputs=tuple(name for name in check.inputs if name in names),
+        seed=SEED,
+        strata=check.strata,
+        block=check.block,
+    )
     settings = {key: value for key, value in check.settings.items() if key not in OWN}
     try:
         score = score_of(method, setting, **settings)

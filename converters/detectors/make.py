@@ -15,6 +15,7 @@ from scanflow_serve.converters.runner import Limits
 from scanflow_serve.policies.errors import DataError
 from scanflow_serve.runtime.artifacts import Artifact, Manifest
 from scanflow_serve.runtime.backends import registry
+from scanflow_serve.runtime.checks.kinds import scored
 from scanflow_serve.runtime.checks.recipes import VERSION, detector_key
 from scanflow_serve.runtime.checks.reconstruction import (
     ReconstructionError,
@@ -22,7 +23,7 @@ from scanflow_serve.runtime.checks.reconstruction import (
     fit_rows,
 )
 from scanflow_serve.runtime.checks.rows import Reference
-from scanflow_serve.runtime.checks.scored import ANY, ScoreMember, observed
+from scanflow_serve.runtime.checks.scored import ANY, observed
 from scanflow_serve.runtime.checks.statistics.conformal import Calibration
 from scanflow_serve.runtime.checks.statistics.promise import ALPHA, outlier_limits
 from scanflow_serve.runtime.checks.statistics.splits import Splits
@@ -70,7 +71,7 @@ def make(
         MissingExtraError: torch is not installed.
     """
     try:
-        parts = ScoreMember(order.check, order.score).parts(order.reference)
+        parts = scored(order.check, order.score, order.score.setting).parts(order.reference)
         _require_rows(order, parts)
         matrix, run = fit_rows(
             order.score.recipe, order.score.names, order.reference.take(parts.fit)
@@ -107,7 +108,7 @@ def _verified(
         "", order.check, "onnx", "fp32", path, path.stat().st_size, signature, manifest
     )
     score = ReconstructionError(order.score.setting, order.score.recipe, lambda _: draft)
-    member = ScoreMember(order.check, score, seed=order.score.recipe.seed)
+    member = scored(order.check, score, order.score.setting)
     refusal = None
     try:
         member.fit(order.reference)
@@ -117,7 +118,7 @@ def _verified(
     if refusal is not None:
         manifest = replace(manifest, verification=told)
         return Refused(order.check, "onnx", "fp32", refusal, manifest)
-    calibration = member.calibrations[ANY]
+    calibration = member.calibrations[ANY].rest
     np.save(path.parent / CALIBRATION, calibration.scores)
     verify = dict(member.scores(order.reference, parts.verify))[ANY]
     told |= _promise(order, calibration, verify) | {"row_us": row_us(score, order.reference)}

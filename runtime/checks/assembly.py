@@ -9,13 +9,13 @@ from scanflow_serve.runtime.checks import configuration, registry
 from scanflow_serve.runtime.checks.configuration import Configured
 from scanflow_serve.runtime.checks.flagged import FlaggedRows, image_inputs
 from scanflow_serve.runtime.checks.isolation import Bench
+from scanflow_serve.runtime.checks.kinds import scored
 from scanflow_serve.runtime.checks.lifecycle import Life
 from scanflow_serve.runtime.checks.members import Stake
 from scanflow_serve.runtime.checks.portfolio import Portfolio
 from scanflow_serve.runtime.checks.protocol import Check
 from scanflow_serve.runtime.checks.references import SEED, References, Subject
 from scanflow_serve.runtime.checks.rows import Setting
-from scanflow_serve.runtime.checks.scored import ScoreMember
 from scanflow_serve.runtime.checks.storage import Storage
 from scanflow_serve.runtime.checks.watch import Notify, Watch
 
@@ -96,10 +96,12 @@ class Assembly:
             classes=self.subject.classes,
             inputs=tuple(name for name in check.inputs if name in names),
             seed=SEED,
+            strata=check.strata,
+            block=check.block,
             images=image_inputs(self.subject.policy_file.policy, self.subject.signature),
         )
         made = registry.make(check.kind, setting, check.settings, check.where)
         if isinstance(made, Check):
             return made
-        member = ScoreMember(check.kind, made, seed=SEED)
+        member = scored(check.kind, made, setting)
         return Portfolio(setting, [Stake(member, 1.0)], "drift")

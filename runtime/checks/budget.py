@@ -56,7 +56,7 @@ class Budget:
         self.run_length = honoured.rows
 
     def read(self, rows: int) -> None:
-        """Take every check's reading after *rows* more rows; the sum alarms where none does alone."""
+        """Take every check's reading after *rows* more rows; their sum alarms where none does."""
         for watch in self._watches:
             if watch.armed:
                 watch.read(self.run_length, rows)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scanflow_serve.policies import schema
-from scanflow_serve.policies.errors import UsageError
+from scanflow_serve.policies.errors import DataError, UsageError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime.artifacts import file_digest
+from scanflow_serve.runtime.checks.blocks import reference_rows_needed
 from scanflow_serve.runtime.checks.rows import Reference
 from scanflow_serve.runtime.checks.statistics.splits import honoured_run_length
+from scanflow_serve.runtime.checks.strata import BESIDE_INPUTS, with_column
 from scanflow_serve.runtime.tensors import Signature
-from scanflow_serve.runtime.validation import load_rows
+from scanflow_serve.runtime.validation import Rows, load_rows
 from scanflow_serve.runtime.workflow.inputs import arrange, fit
 
 # Read by the host; a check's factory gets the others.
 OWN = frozenset(
     {"name", "workflow", "reference", "input", "target", "expected_run_length", "ordered"}
-    | {"warmup_rows", "min_span_s", "cooldown_s", "webhook"}
+    | {"warmup_rows", "min_span_s", "cooldown_s", "webhook", "strata", "strata_column", "block"}
 )
 WARMUP_ROWS = 2000  # of live traffic, where there is no reference
 LEAST_WARMUP_ROWS = 700  # 210 calibration rows: the default run length
@@ -38,6 +40,9 @@ class Configured:
         inputs: Names that the policy gives; empty: all inputs.
         run_length: Rows between false alarms that it asks for; None: the default.
         ordered: The reference is in order of time.
+        strata: What rows are divided by: ``hour``, ``session`` or an input; "" if by nothing.
+        strata_column: Array of the reference file that tells each row's time or session.
+        block: Rows that are bet on together; 0: each by itself.
         warmup_rows: Live rows to learn from, where there is no reference.
         min_span_s: Time that these must span, such as a day's, in s.
         cooldown_s: Between two webhooks of its alarms.
@@ -54,6 +59,9 @@ class Configured:
     target: str | None = None
     run_length: int | None = None
     ordered: bool = False
+    strata: str = ""
+    strata_column: str = ""
+    block: int = 0
     warmup_rows: int = WARMUP_ROWS
     min_span_s: float = 0.0
     cooldown_s: float = COOLDOWN_S
@@ -82,7 +90,9 @@ def configured(policy: schema.Policy) -> tuple[Configured, ...]:
 def _one(where: str, kind: str, check: schema.Check) -> Configured:
     given = check.model_dump(exclude_none=True)
     named = given.get("input", ())
-    warmup_rows = _number(where, given, "warmup_rows", WARMUP_ROWS, LEAST_WARMUP_ROWS)
+    block = int(_number(where, given, "block", 0, 0))
+    least = max(LEAST_WARMUP_ROWS, reference_rows_needed(block))
+    warmup_rows = _number(where, given, "warmup_rows", max(WARMUP_ROWS, least), least)
     return Configured(
         name=given.get("name", kind),
         kind=kind,
@@ -93,6 +103,9 @@ def _one(where: str, kind: str, check: schema.Check) -> Configured:
         target=given.get("target"),
         run_length=given.get("expected_run_length"),
         ordered=bool(given.get("ordered", False)),
+        strata=_text(where, given, "strata"),
+        strata_column=_text(where, given, "strata_column"),
+        block=block,
         warmup_rows=int(warmup_rows),
         min_span_s=_number(where, given, "min_span_s", 0.0, 0.0),
         cooldown_s=_number(where, given, "cooldown_s", COOLDOWN_S, 0.0),
@@ -106,6 +119,13 @@ def _number(where: str, given: Mapping[str, Any], key: str, default: float, leas
     if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
         raise UsageError(f"{where}.{key} must be a number >= {least:g}, got {value!r}.")
     return float(value)
+
+
+def _text(where: str, given: Mapping[str, Any], key: str) -> str:
+    value = given.get(key, "")
+    if not isinstance(value, str):
+        raise UsageError(f"{where}.{key} must be a text, got {value!r}.")
+    return value
 
 
 def _url(where: str, value: Any) -> str | None:
@@ -127,19 +147,34 @@ def file_reference(
     """
     data = check.data()
     assert data is not None  # asked for by the caller
-    rows = load_rows(data, policy_file)
+    rows = _without(load_rows(data, policy_file), check)
     specs = {spec.name: spec for spec in signature.inputs}
     if check.inputs and set(check.inputs) < specs.keys():  # some of several inputs
         arrays = rows.inputs
     else:
         arrays = arrange(list(specs), rows)
-    return Reference(
+    reference = Reference(
         inputs={name: fit(specs[name], array) for name, array in arrays.items()},
         target=rows.target,
         ordered=check.ordered,
         seed=seed,
         source=check.reference or "",
     )
+    if check.strata not in BESIDE_INPUTS or not check.strata_column:
+        return reference
+    column = load_rows(schema.Data(data=data.data, input=check.strata_column), policy_file)
+    try:
+        return with_column(reference, check.strata, column.inputs[check.strata_column])
+    except ValueError as error:
+        raise DataError(f"{check.where}: {error}") from None
+
+
+def _without(rows: Rows, check: Configured) -> Rows:
+    """Return *rows* without the array that divides them, which is no input."""
+    if check.inputs or check.strata not in BESIDE_INPUTS:
+        return rows
+    kept = {name: array for name, array in rows.inputs.items() if name != check.strata_column}
+    return replace(rows, inputs=kept)
 
 
 def require_run_lengths(policy_file: PolicyFile) -> None:
@@ -171,6 +206,8 @@ def digest(check: Configured, policy_file: PolicyFile, signature: Signature) -> 
         "kind": check.kind,
         "inputs": check.inputs,
         "target": check.target,
+        "ordered": check.ordered,
+        "divided": [check.strata, check.strata_column, check.block],
         "settings": dict(check.settings),
         "reference": file,
         "signature": signature.to_json(),

@@ -19,6 +19,7 @@ from scanflow_serve.runtime.checks.protocol import Score
 from scanflow_serve.runtime.checks.rows import Setting
 from scanflow_serve.runtime.checks.scored import ScoreMember
 from scanflow_serve.runtime.checks.statistics.promise import ALPHA
+from scanflow_serve.runtime.checks.strata import Strata
 
 # method -> module:factory(setting, method), read without importing anything
 SCORES: dict[str, str] = {
@@ -44,7 +45,9 @@ def anomaly(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha!r}. Give a share, such as 0.01.")
-    member = ScoreMember(method, score_of(method, setting, **settings), seed=setting.seed)
+    strata = strata_of(setting)
+    score = score_of(method, setting, **settings)
+    member = ScoreMember(method, score, seed=setting.seed, strata=strata)
     return Portfolio(setting, [Stake(member, 1.0)], "anomaly", alpha)
 
 
@@ -55,6 +58,7 @@ def drift(
     members: Sequence[str] | None = None,
     window: int = 200,
     strict: bool = False,
+    max_age_s: float | None = None,
     alpha: float = ALPHA,
     **settings: Any,
 ) -> Portfolio:
@@ -62,27 +66,30 @@ def drift(
 
     Args:
         members: Which others: of ``confidence``, ``classes``, ``features``. Default: all that the
-            run has a use for; none where *method* is one of windows.
+            run has a use for; none where *method* is one of windows, or rows come in strata or
+            blocks, by which only scores can be divided.
         window: Rows of a window.
+        max_age_s: Close a window at this age, in s; by default none is closed before it is full.
         strict: Rank for the luck of the calibration set, too: costs delay.
 
     Raises:
-        ValueError: The method or a member is unknown.
+        ValueError: The method or a member is unknown, or can't be divided.
     """
+    _require_divisible(setting, method, members or ())
     wanted = _others(setting, method) if members is None else tuple(members)
     if unknown := set(wanted) - (SHARES.keys() - {"method"}):
         raise ValueError(
             f"members must be of confidence, classes, features, got {sorted(unknown)[0]!r}."
         )
-    found: dict[str, Member] = {"method": _member(method, setting, window, strict, settings)}
+    found: dict[str, Member] = {
+        "method": _member(method, setting, (window, max_age_s), strict, settings)
+    }
     if "confidence" in wanted:
-        found["confidence"] = ScoreMember(
-            "confidence", Uncertainty(), seed=setting.seed, strict=strict
-        )
+        found["confidence"] = scored("confidence", Uncertainty(), setting, strict)
     if "classes" in wanted:
         found["classes"] = ClassMember(setting.classes)
     if "features" in wanted:
-        found["features"] = _member("ks", setting, window, strict, {})
+        found["features"] = _member("ks", setting, (window, max_age_s), strict, {})
     total = sum(SHARES[name] for name in found)
     stakes = [Stake(member, SHARES[name] / total) for name, member in found.items()]
     return Portfolio(setting, stakes, "drift", alpha)
@@ -116,8 +123,30 @@ def score_of(method: str, setting: Setting, **settings: Any) -> Score:
     return score
 
 
+def scored(name: str, score: Score, setting: Setting, strict: bool = False) -> ScoreMember:
+    """Return the detector that bets on *score*, by the strata and blocks of *setting*."""
+    return ScoreMember(name, score, setting.seed, strict, strata_of(setting), setting.block)
+
+
+def strata_of(setting: Setting) -> Strata | None:
+    """Return what rows are divided by, None if by nothing."""
+    return Strata(setting.strata) if setting.strata else None
+
+
+def _require_divisible(setting: Setting, method: str, members: Sequence[str]) -> None:
+    if not (setting.strata or setting.block):
+        return
+    key = "strata" if setting.strata else "block"
+    whole = [name for name in (method, *members) if name in (*WINDOWED, "classes", "features")]
+    if whole:
+        raise ValueError(
+            f"{key} must come with methods and members that score rows, got {whole[0]!r}. "
+            "Remove it, or choose members of confidence."
+        )
+
+
 def _others(setting: Setting, method: str) -> tuple[str, ...]:
-    if method in WINDOWED:
+    if method in WINDOWED or setting.strata or setting.block:
         return ()
     classifies = any(
         len(spec.shape) == 2 and spec.shape[1] not in (None, 1) and spec.dtype.startswith("float")
@@ -127,10 +156,14 @@ def _others(setting: Setting, method: str) -> tuple[str, ...]:
 
 
 def _member(
-    method: str, setting: Setting, window: int, strict: bool, settings: dict[str, Any]
+    method: str,
+    setting: Setting,
+    window: tuple[int, float | None],
+    strict: bool,
+    settings: dict[str, Any],
 ) -> Member:
     if method in WINDOWED:
         windows = import_module("scanflow_serve.runtime.checks.windowed")
-        member: Member = windows.WindowMember(setting, method, window)
+        member: Member = windows.WindowMember(setting, method, *window)
         return member
-    return ScoreMember(method, score_of(method, setting, **settings), setting.seed, strict)
+    return scored(method, score_of(method, setting, **settings), setting, strict)

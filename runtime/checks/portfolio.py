@@ -158,6 +158,14 @@ class Portfolio:
         )
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """Return why the promised run length won't hold, as far as the reference tells."""
+        if self.family == "anomaly":
+            return ()  # it promises none
+        said = (getattr(stake.member, "caution", "") for stake in self.stakes)
+        return tuple(each for each in said if each)
+
+    @property
     def explanations(self) -> tuple[Explanation, ...]:
         """Return which values made the scores of the latest flagged rows, newest first."""
         return () if self._explainer is None else self._explainer.latest
@@ -179,7 +187,11 @@ class Portfolio:
 
     def state(self) -> dict[str, Array]:
         """Return all that is kept over a restart, as arrays."""
-        parts: dict[str, Array] = {"rows": np.array(self.rows)}
+        parts: dict[str, Array] = {
+            "rows": np.array(self.rows),
+            "flagged_share": np.array(self._flagged_share),
+            "last_p": np.array(np.nan if self._last_p is None else self._last_p),
+        }
         for number, stake in enumerate(self.stakes):
             if stake.member.ready:
                 kept = stake.member.state()
@@ -194,6 +206,9 @@ class Portfolio:
     def restore(self, state: Mapping[str, Array]) -> None:
         """Take up what `state` returned."""
         self.rows = int(state["rows"])
+        self._flagged_share = float(state["flagged_share"])
+        last_p = float(state["last_p"])
+        self._last_p = None if np.isnan(last_p) else last_p
         for number, stake in enumerate(self.stakes):
             if kept := under(state, str(number)):
                 stake.member.restore(kept)

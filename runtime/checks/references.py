@@ -114,7 +114,7 @@ class References:
         if live or (check.kind == "balance" and check.reference is not None):
             reference = self.inputs(name)
         else:
-            reference = self._held_out()
+            reference = self._held_out(check)
         return None if reference is None else self._answered(reference)
 
     def observe(self, rows: Observed) -> list[str]:
@@ -151,7 +151,8 @@ class References:
             if warmup.changed:
                 self._keep(name, warmup)
 
-    def _held_out(self) -> Reference | None:
+    def _held_out(self, of: Configured) -> Reference | None:
+        """Return the rows that the models were not trained on, divided as check *of* says."""
         policy_file = self._subject.policy_file
         data = policy_file.policy.validation
         if data is None:
@@ -161,7 +162,13 @@ class References:
             return None
         check = Configured("validation", "", "validation", reference=data.data, target=data.target)
         given = (data.input,) if isinstance(data.input, str) else tuple(data.input or ())
-        check = replace(check, inputs=given)
+        check = replace(
+            check,
+            inputs=given,
+            ordered=bool(of.block) and of.ordered,
+            strata=of.strata,
+            strata_column=of.strata_column,
+        )
         return file_reference(check, policy_file, self._subject.signature, SEED)
 
     def _answered(self, reference: Reference) -> Reference:

@@ -74,6 +74,8 @@ class Reference:
         source: For people: a file's name, or ``live``.
         run: Where `ordered`: number of the unbroken stretch that each row belongs to, shape
             (rows,); None: all are one. `take` sees to it, for windows must not span a gap.
+        at: Unix time of each row, in s, shape (rows,); None: not known.
+        session: What each row belongs to, text, shape (rows,); None: not known.
     """
 
     inputs: Tensors
@@ -83,6 +85,8 @@ class Reference:
     seed: int = 0
     source: str = ""
     run: Array | None = None
+    at: Array | None = None
+    session: Array | None = None
 
     @property
     def rows(self) -> int:
@@ -99,6 +103,8 @@ class Reference:
             seed=self.seed,
             source=self.source,
             run=self._stretches(index) if self.ordered else None,
+            at=None if self.at is None else self.at[index],
+            session=None if self.session is None else self.session[index],
         )
 
     def _stretches(self, index: Array) -> Array:
@@ -119,6 +125,8 @@ class Setting:
         inputs: Names of the inputs that the policy points the check at; all by default.
         seed: Of all that is drawn at random.
         images: Which inputs are images, as far as the policy says so.
+        strata: What rows are divided by: ``hour``, ``session`` or an input; "" if by nothing.
+        block: Rows that are bet on together; 0: each by itself.
     """
 
     signature: Signature
@@ -126,6 +134,8 @@ class Setting:
     inputs: tuple[str, ...] = ()
     seed: int = 0
     images: Mapping[str, ImageShape] = field(default_factory=dict)
+    strata: str = ""
+    block: int = 0
 
 
 def flat(inputs: Tensors, names: Sequence[str]) -> Array:

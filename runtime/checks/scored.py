@@ -7,20 +7,24 @@ answers of the variant that gave it: a switch of variants is no drift.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from scanflow_serve.runtime.checks.blocks import BlockMeans, block_calibration, block_means
+from scanflow_serve.runtime.checks.caution import caution
 from scanflow_serve.runtime.checks.members import Ranked, under
 from scanflow_serve.runtime.checks.protocol import Score
 from scanflow_serve.runtime.checks.rows import Answers, Observed, Reference
 from scanflow_serve.runtime.checks.sequences import SequenceScore, Windowed, stretches
 from scanflow_serve.runtime.checks.statistics.conformal import Calibration
 from scanflow_serve.runtime.checks.statistics.edetector import EDetector
-from scanflow_serve.runtime.checks.statistics.promise import require_rate
+from scanflow_serve.runtime.checks.statistics.promise import require_uniform
 from scanflow_serve.runtime.checks.statistics.splits import BLOCKS, Splits, split_rows
+from scanflow_serve.runtime.checks.statistics.strata import PARTS, StratifiedCalibration
+from scanflow_serve.runtime.checks.strata import Strata, calibration, left_out
 from scanflow_serve.runtime.tensors import Array
 
 BLOCK_WINDOWS = 5  # a block of fewer would leave most of its rows to no window
@@ -34,7 +38,11 @@ class ScoreMember:
     Attributes:
         name: As evidence tells it.
         strict: Rank for the luck of the calibration set, too; see `Calibration.strict_p_values`.
+        strata: Rows are ranked among those of their own; None: among all.
+        block: Rows whose mean rank is bet on together; 0: each row by itself.
         calibrations: By variant; `ANY` for a score of inputs. Empty until it is fitted.
+        blocks: Likewise, of the means; empty without `block`.
+        caution: Why run lengths won't hold; "" where nothing speaks against them.
         unranked: Live rows of variants that it is not calibrated for.
     """
 
@@ -42,14 +50,35 @@ class ScoreMember:
     score: Score
     seed: int = 0
     strict: bool = False
-    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    strata: Strata | None = None
+    block: int = 0
+    calibrations: dict[str, StratifiedCalibration] = field(default_factory=dict)
+    blocks: dict[str, Calibration] = field(default_factory=dict)
     detector: EDetector = field(default_factory=EDetector)
+    caution: str = ""
     unranked: int = 0
+    _means: BlockMeans = field(init=False)
     _rng: np.random.Generator = field(init=False)
+    _drawn: int = 0
 
     def __post_init__(self) -> None:
-        """Draw what breaks ties."""
-        self._rng = np.random.default_rng([self.seed, len(self.name)])
+        """Draw what breaks ties.
+
+        Raises:
+            ValueError: A score of windows is to be taken in blocks, or divided into strata.
+        """
+        if self.span > 1 and (self.block or self.strata):
+            raise ValueError(
+                f"{'block' if self.block else 'strata'} must come with a method that looks at "
+                f"single rows, got {self.name!r}. Remove it, or choose another method."
+            )
+        self._means = BlockMeans(self.block or 1)
+        self._rng = self._from(0)
+
+    def _from(self, drawn: int) -> np.random.Generator:
+        """Return what breaks ties after so many: a restart draws what would have come next."""
+        bits = np.random.PCG64([self.seed, len(self.name)])
+        return np.random.Generator(bits.advance(drawn))
 
     @property
     def span(self) -> int:
@@ -69,7 +98,7 @@ class ScoreMember:
     @property
     def calibration_rows(self) -> int:
         """Return the rows that its smallest calibration set spans; 0 until it is fitted."""
-        return self.span * min((each.rows for each in self.calibrations.values()), default=0)
+        return (self.block or self.span) * min((each.rows for each in self._sets()), default=0)
 
     def fit(self, reference: Reference) -> None:
         """Fit the score to one part of *reference*, rank by another, hold it to the third.
@@ -81,17 +110,18 @@ class ScoreMember:
         parts = self.parts(reference)
         if len(parts.fit):
             self.score.fit(reference.take(parts.fit))
-        found: dict[str, Calibration] = {}
-        for variant, scores in self.scores(reference, parts.calibrate):
-            found[variant] = Calibration.fit(scores)
-        if not found:
-            raise ValueError(
-                f"{self.name}: reference must have answers of a variant, got none. "
-                "Load one, or name `validation` rows."
-            )
-        for variant, scores in self.scores(reference, parts.verify):
-            require_rate(self.name, found[variant], scores, seed=reference.seed)
-        self.calibrations = found
+        self.calibrations, self.blocks, self.caution = {}, {}, ""
+        try:
+            self._calibrate(reference, parts)
+            if not self.calibrations:
+                raise ValueError(
+                    f"{self.name}: reference must have answers of a variant, got none. "
+                    "Load one, or name `validation` rows."
+                )
+            self._verify(reference, parts)
+        except ValueError as error:
+            self.calibrations = {}
+            raise ValueError(f"{error} {self.caution}".rstrip()) from None
         self.detector = self._detector()
 
     def add(self, reference: Reference) -> None:
@@ -103,50 +133,155 @@ class ScoreMember:
         if not self.calibrations:
             self.fit(reference)
             return
-        parts = self.parts(reference)
-        for variant, scores in self.scores(reference, parts.calibrate):
-            if variant not in self.calibrations:
-                self.calibrations[variant] = Calibration.fit(scores)
+        self._calibrate(reference, self.parts(reference))
 
     def rank(self, rows: Observed) -> Ranked | None:
         """Return the p-values of live *rows*, and bet on them; None if the variant is not known."""
-        calibration = self.calibrations.get(rows.variant if self.of_outputs else ANY)
+        variant = rows.variant if self.of_outputs else ANY
+        calibration = self.calibrations.get(variant)
         if calibration is None:
             self.unranked += rows.rows
             return None
         seen = self._windows(rows)
+        strata = self._strata(rows)
         known = np.isfinite(seen.scores)
-        p = np.where(seen.whole, 2 * calibration.floor, 1.0)  # no number is the oddest of all
-        p[known] = calibration.two_sided_p_values(seen.scores[known])
-        bets = known & seen.apart
+        bets = known & seen.apart & calibration.knows(strata, rows.rows)
         before = np.array([self.detector.log_wealth])
-        after = self._bet(calibration, seen.scores, rows, bets)
+        if self.block:
+            bets, after = self._bet_on_blocks(variant, seen.scores, rows, bets, strata)
+        else:
+            after = self._bet(calibration, seen.scores, rows, bets, strata)
         path = np.concatenate([before, after])[np.cumsum(bets)]
-        return Ranked(p, path)
+        return Ranked(_two_sided(calibration, seen, strata), path)
+
+    def p_values(self, rows: Observed) -> Array | None:
+        """Return the p-values of *rows* and change nothing; None if the variant is not known.
+
+        Of scores of single rows; safe beside a thread that ranks.
+        """
+        calibration = self.calibrations.get(rows.variant if self.of_outputs else ANY)
+        if calibration is None or self.span > 1:
+            return None
+        return _two_sided(calibration, self._windows(rows), self._strata(rows))
+
+    def places(self, rows: Observed) -> Array | None:
+        """Return the share of calibration rows that each row's score is above, NaN for no number.
+
+        Of scores of single rows; None if the variant is not known.
+        """
+        calibration = self.calibrations.get(rows.variant if self.of_outputs else ANY)
+        if calibration is None:
+            return None
+        scores, strata = self._windows(rows).scores, self._strata(rows)
+        known = np.isfinite(scores)
+        places = np.full(rows.rows, np.nan)
+        among = None if strata is None else strata[known]
+        places[known] = calibration.places(scores[known], among)
+        return places
+
+    def _sets(self) -> Iterable[Calibration | StratifiedCalibration]:
+        """Return the calibration sets that bets rest on."""
+        return self.blocks.values() if self.block else self.calibrations.values()
+
+    def _calibrate(self, reference: Reference, parts: Splits) -> None:
+        """Take the calibration sets of the variants that are not known yet."""
+        part = reference.take(parts.calibrate)
+        strata = None if self.strata is None else self.strata.of_reference(part)
+        for variant, scores in self.scores(reference, parts.calibrate):
+            if variant in self.calibrations:
+                continue
+            found = calibration(scores, strata, self.strata)
+            places = found.places(scores, strata)
+            spacing = 1.0 if reference.ordered else reference.rows / part.rows
+            if self.block:
+                places, spacing = block_means(places, self.block, part.run), float(self.block)
+                self.blocks[variant] = block_calibration(places, self.block)
+            self.calibrations[variant] = found
+            self.caution = self.caution or left_out(found, strata)
+            self.caution = self.caution or caution(
+                self.name, places, block=self.block, spacing=spacing * self.span
+            )
+
+    def _verify(self, reference: Reference, parts: Splits) -> None:
+        """Hold the rows kept back to the promised rates."""
+        part = reference.take(parts.verify)
+        strata = None if self.strata is None else self.strata.of_reference(part)
+        rng = np.random.default_rng(reference.seed)
+        for variant, scores in self.scores(reference, parts.verify):
+            held = self.calibrations[variant]
+            if not self.block:
+                require_uniform(self.name, held.p_values(scores, strata, rng), held.rows)
+                continue
+            means = block_means(held.places(scores, strata), self.block, part.run)
+            blocks = self.blocks[variant]
+            require_uniform(self.name, blocks.p_values(means, rng), blocks.rows)
+
+    def _strata(self, rows: Observed) -> Array | None:
+        return None if self.strata is None else self.strata.of_rows(rows)
 
     def _windows(self, rows: Observed) -> Windowed:
         """Return the scores; of a score that looks at single rows, all are windows of one."""
         if isinstance(self.score, Sequential):
             return self.score.windows(rows)
         every = np.ones(rows.rows, np.bool_)
-        return Windowed(np.asarray(self.score.score(rows), np.float64), every, every)
+        return Windowed(self._scores(rows), every, every)
 
-    def _bet(self, calibration: Calibration, scores: Array, rows: Observed, on: Array) -> Array:
+    def _scores(self, rows: Observed) -> Array:
+        scores = np.asarray(self.score.score(rows), np.float64)
+        if scores.shape != (rows.rows,):
+            raise ValueError(
+                f"{self.name}: score must be one number a row, of shape ({rows.rows},), got "
+                f"shape {scores.shape}."
+            )
+        return scores
+
+    def _bet(
+        self,
+        calibration: StratifiedCalibration,
+        scores: Array,
+        rows: Observed,
+        on: Array,
+        strata: Array | None,
+    ) -> Array:
         """Bet on the rows that *on* marks; return log wealth after each of them."""
         if not on.any():
             return np.empty(0)
         every = bool(on.all())
         ids = rows.ids if every else [i for i, here in zip(rows.ids, on, strict=True) if here]
         at = rows.at if every else rows.at[on]
+        among = None if strata is None else strata[on]
         if self.strict:
-            high, low = calibration.strict_p_values(scores[on])
+            high, low = calibration.strict_p_values(scores[on], among)
             return self.detector.update(high, ids, at, low=low)
-        return self.detector.update(calibration.p_values(scores[on], self._rng), ids, at)
+        self._drawn += len(ids)
+        return self.detector.update(calibration.p_values(scores[on], among, self._rng), ids, at)
+
+    def _bet_on_blocks(
+        self, variant: str, scores: Array, rows: Observed, on: Array, strata: Array | None
+    ) -> tuple[Array, Array]:
+        """Bet on the blocks that rows complete; return which rows do, and log wealth after each."""
+        places = self.calibrations[variant].places(
+            scores[on], None if strata is None else strata[on]
+        )
+        means, ends = self._means.add(rows.session, places)
+        last = np.zeros(rows.rows, np.bool_)
+        last[np.flatnonzero(on)[ends]] = True
+        whole = StratifiedCalibration({}, self.blocks[variant])
+        every = np.zeros(rows.rows)
+        every[last] = means
+        return last, self._bet(whole, every, rows, last, None)
 
     def parts(self, reference: Reference) -> Splits:
         """Return the three parts; a score that learns nothing leaves its own to calibrate on."""
-        # Each block of an ordered reference is to hold some windows.
+        # Each stretch of an ordered reference is to hold some windows, or whole blocks.
         block = max(BLOCK_WINDOWS * self.span, reference.rows // BLOCKS) if self.span > 1 else None
+        if self.block:
+            block = self.block * max(1, reference.rows // BLOCKS // self.block)
+            if not reference.ordered:
+                raise ValueError(
+                    f"block: reference must be in order of time to be taken in blocks of "
+                    f"{self.block}, got it in none. Say ordered: true if it is."
+                )
         parts = split_rows(
             reference.rows, seed=reference.seed, ordered=reference.ordered, block=block
         )
@@ -167,7 +302,7 @@ class ScoreMember:
     def _held_out(self, part: Reference, variant: str) -> Array:
         """Return the scores to calibrate with: of windows, those that share no row."""
         if not isinstance(self.score, Sequential):
-            return self.score.score(observed(part, variant))
+            return self._scores(observed(part, variant))
         found = []
         for number, stretch in enumerate(stretches(part.run, part.rows)):
             rows = part.take(np.arange(part.rows)[stretch])
@@ -177,8 +312,8 @@ class ScoreMember:
         return np.concatenate(found)
 
     def _detector(self) -> EDetector:
-        floor = min(each.floor for each in self.calibrations.values())
-        return EDetector(floor=floor, rows_per_bet=self.span)
+        floor = min(each.floor for each in self._sets())
+        return EDetector(floor=floor, rows_per_bet=self.block or self.span)
 
     def moved(self) -> tuple[Mapping[str, Any], ...]:
         """Return what the score itself can tell of features, nothing where it can't."""
@@ -189,19 +324,37 @@ class ScoreMember:
         """Return all that is kept over a restart, as arrays."""
         parts = {f"score/{name}": array for name, array in self.score.state().items()}
         parts |= {f"detector/{name}": array for name, array in self.detector.state().items()}
-        for variant, calibration in self.calibrations.items():
-            parts[f"calibration/{variant}"] = calibration.scores
+        parts["caution"] = np.array(self.caution, dtype=np.str_)
+        parts["drawn"] = np.array(self._drawn)
+        for variant, held in self.calibrations.items():
+            for name, array in held.state().items():
+                parts[f"calibration/{name}/{variant}"] = array
+        for variant, means in self.blocks.items():
+            parts[f"blocks/{variant}"] = means.scores
+        if self.block:
+            parts |= {f"open/{name}": array for name, array in self._means.state().items()}
         return parts
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Take up what `state` returned."""
         self.score.restore(under(state, "score"))
+        self.caution = str(state["caution"])
+        kept = under(state, "calibration")
         self.calibrations = {
-            variant: Calibration.fit(scores)
-            for variant, scores in under(state, "calibration").items()
+            variant: StratifiedCalibration.restore(
+                {name: kept[f"{name}/{variant}"] for name in PARTS}
+            )
+            for variant in under(kept, "rest")
         }
+        self.blocks = {
+            variant: Calibration.fit(means) for variant, means in under(state, "blocks").items()
+        }
+        if self.block:
+            self._means.restore(under(state, "open"))
         self.detector = self._detector()
         self.detector.restore(under(state, "detector"))
+        self._drawn = int(state["drawn"])
+        self._rng = self._from(self._drawn)
 
 
 @runtime_checkable
@@ -216,6 +369,15 @@ def observed(reference: Reference, variant: str, session: str = "") -> Observed:
         inputs=reference.inputs,
         answers=reference.answers.get(variant, Answers({})),
         variant=variant,
-        at=np.zeros(reference.rows),
+        at=np.zeros(reference.rows) if reference.at is None else reference.at,
         session=session,
     )
+
+
+def _two_sided(held: StratifiedCalibration, seen: Windowed, strata: Array | None) -> Array:
+    known = np.isfinite(seen.scores)
+    p = np.where(seen.whole, 2 * held.floor, 1.0)  # no number is the oddest of all
+    among = None if strata is None else strata[known]
+    p[known] = held.two_sided_p_values(seen.scores[known], among)
+    p[~held.knows(strata, len(p))] = 1.0  # of a kind that nobody has seen enough of
+    return p

@@ -36,6 +36,7 @@ class Warmup:
         self._rng = np.random.default_rng(seed)
         self._inputs: Tensors = {}
         self._at = np.empty(0)
+        self._sessions: list[str] = []
         self._seen = 0
         self._first = math.inf
         self._last = -math.inf
@@ -56,7 +57,7 @@ class Warmup:
         self._last = max(self._last, float(rows.at[-1]))
         room = self.wanted - self.rows
         if room > 0:
-            self._append({name: array[:room] for name, array in rows.inputs.items()}, rows.at)
+            self._append({name: a[:room] for name, a in rows.inputs.items()}, rows.at, rows.session)
         for place in range(max(0, room), rows.rows):
             self._replace(rows, place)
         self._seen += rows.rows
@@ -77,7 +78,22 @@ class Warmup:
             self._keep(order[self.rows // 2 :])
             return None
         self.why = ""
-        return Reference(inputs, seed=seed, source="live")
+        return self._reference(order, seed)
+
+    def _reference(self, order: Array, seed: int) -> Reference:
+        """Return the rows, those of a session together, in order of time if none was left out."""
+        sessions = np.array(self._sessions, dtype=np.str_)[order]
+        place = np.argsort(sessions, kind="stable")
+        sessions, order = sessions[place], order[place]
+        return Reference(
+            inputs={name: array[order] for name, array in self._inputs.items()},
+            ordered=self._seen == self.rows,
+            seed=seed,
+            source="live",
+            run=np.cumsum(sessions != np.roll(sessions, 1)),
+            at=self._at[order],
+            session=sessions,
+        )
 
     def state(self) -> dict[str, Array]:
         """Return all that is kept over a restart, as arrays."""
@@ -86,12 +102,14 @@ class Warmup:
         return {
             "at": self._at,
             "figures": figures,
+            "sessions": np.array(self._sessions, dtype=np.str_),
             **{f"inputs/{name}": array for name, array in self._inputs.items() if _kept(array)},
         }
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Take up what `state` returned."""
         self._at = state["at"]
+        self._sessions = state["sessions"].tolist()
         seen, self._first, self._last = (float(each) for each in state["figures"])
         self._seen = int(seen)
         self._inputs = {
@@ -100,7 +118,7 @@ class Warmup:
             if name.startswith("inputs/")
         }
 
-    def _append(self, inputs: Tensors, at: Array) -> None:
+    def _append(self, inputs: Tensors, at: Array, session: str) -> None:
         count = len(next(iter(inputs.values())))
         if not self._inputs:
             self._bound(inputs)
@@ -109,6 +127,7 @@ class Warmup:
         for name, array in inputs.items():
             self._inputs[name] = np.concatenate([self._inputs[name], array[:count]])
         self._at = np.concatenate([self._at, at[:count]])
+        self._sessions += [session] * (len(self._at) - len(self._sessions))
 
     def _bound(self, inputs: Tensors) -> None:
         """Want fewer rows where they are large: memory on the edge is short."""
@@ -122,10 +141,12 @@ class Warmup:
             for name, array in rows.inputs.items():
                 self._inputs[name][slot] = array[place]
             self._at[slot] = rows.at[place]
+            self._sessions[slot] = rows.session
 
     def _keep(self, index: Array) -> None:
         self._inputs = {name: array[index] for name, array in self._inputs.items()}
         self._at = self._at[index]
+        self._sessions = [self._sessions[each] for each in index]
         self._seen = len(index)
         self._first = float(self._at.min())
 

@@ -79,6 +79,7 @@ class Watch:
     score: float = 0.0
     flagged: FlaggedRows = field(default_factory=FlaggedRows)
     history: deque[Point] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    _warned: set[str] = field(default_factory=set)
     _largest: float = 0.0
     _measured: float = -math.inf
 
@@ -103,12 +104,14 @@ class Watch:
         self.life = self.life.calibrating(self.clock())
         if self._guarded(self.check.fit, reference, limit_s=FIT_LIMIT_S) is not _FAILED:
             self.arm()
+            self._warn()
 
     def fit_answers(self, reference: Reference) -> None:
         """Fit what looks at answers, where the check has such a part of its own."""
         part = getattr(self.check, "fit_answers", None)
         if part is not None and not self.life.disabled:
             self._guarded(part, reference, limit_s=FIT_LIMIT_S)
+            self._warn()
 
     def arm(self) -> None:
         """Let it watch from now on."""
@@ -223,6 +226,13 @@ class Watch:
                 raise
             self.disable(_told(error))
             return _FAILED
+
+    def _warn(self) -> None:
+        """Say why its promise won't hold, each reason once."""
+        for caution in getattr(self.check, "cautions", ()):
+            if caution not in self._warned:
+                self._warned.add(caution)
+                self._tell(f"caution: {caution}", caution=caution)
 
     def _measure(self) -> None:
         now = time.monotonic()

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from scanflow_serve.runtime.checks.caution import caution
 from scanflow_serve.runtime.checks.members import Ranked, under
 from scanflow_serve.runtime.checks.rows import Observed, Reference, Setting, flat
+from scanflow_serve.runtime.checks.statistics.dependence import LEVEL, dependence
 from scanflow_serve.runtime.checks.statistics.windows import WindowDetector
 from scanflow_serve.runtime.tensors import Array
 
@@ -22,6 +24,7 @@ class WindowMember:
     Args:
         method: Of `statistics.windows.METHODS`.
         window: Rows of a window.
+        max_age_s: Close one of at least 50 rows at this age, in s; None: only when it is full.
 
     Raises:
         ValueError: The inputs are text.
@@ -29,10 +32,14 @@ class WindowMember:
 
     of_outputs = False
 
-    def __init__(self, setting: Setting, method: str, window: int) -> None:
+    def __init__(
+        self, setting: Setting, method: str, window: int, max_age_s: float | None = None
+    ) -> None:
         self.name = method
         self._setting = setting
         self._window = window
+        self._max_age_s = max_age_s
+        self.caution = ""
         self._names: tuple[str, ...] = ()
         self._columns = np.empty(0, np.int64)
         self._reference: Array = np.empty((0, 0), np.float32)
@@ -75,6 +82,7 @@ class WindowMember:
         self._columns = np.unique(
             np.linspace(0, features - 1, min(features, MOST_FEATURES)).astype(np.int64)
         )
+        self.caution = _caution(self.name, matrix[:, self._columns])
         drawn = np.random.default_rng(reference.seed).permutation(len(matrix))[:MOST_ROWS]
         self._begin(matrix[np.sort(drawn)][:, self._columns].astype(np.float32))
 
@@ -100,6 +108,7 @@ class WindowMember:
         return kept | {
             "names": np.array(self._names, dtype=np.str_),
             "columns": self._columns,
+            "caution": np.array(self.caution, dtype=np.str_),
             "reference": self._reference,
         }
 
@@ -107,11 +116,41 @@ class WindowMember:
         """Take up what `state` returned."""
         self._names = tuple(str(name) for name in state["names"])
         self._columns = state["columns"]
+        self.caution = str(state["caution"])
         self._begin(state["reference"])
         self.detector.restore(under(state, "detector"))
 
     def _begin(self, reference: Array) -> None:
         self._reference = reference
         self._detector = WindowDetector(
-            reference.astype(np.float64), self.name, window=self._window, seed=self._setting.seed
+            reference.astype(np.float64),
+            self.name,
+            window=self._window,
+            max_age_s=self._max_age_s,
+            seed=self._setting.seed,
         )
+
+
+def _caution(name: str, matrix: Array) -> str:
+    """Return what is said of the feature that depends most on its past, "" where none does.
+
+    Tails of tables and permutations are those of independent rows: a window of 200 that resemble
+    each other is as odd as one of fewer.
+
+    Args:
+        matrix: Reference rows in their order, shape (rows, features).
+    """
+    places = [_mid_ranks(column) for column in matrix.T]
+    found = [dependence(each, LEVEL / len(places)) for each in places]
+    times = [each.time if each.found else 0.0 for each in found]
+    most = int(np.argmax(times))
+    return caution(name, places[most]) if times[most] else ""
+
+
+def _mid_ranks(values: Array) -> Array:
+    """Return the rank of each of *values*, equal ones alike, shape (rows,)."""
+    ordered = np.sort(values)
+    ranks: Array = (
+        np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    ) / 2
+    return ranks

@@ -112,6 +112,7 @@ def check_json(host: Host, watch: Watch) -> dict[str, Any]:
         "p_val": None if reading is None else reading.p_val,
         "since": iso_time(life.since),
         "why": life.why or ("" if reading is None else reading.why),
+        "cautions": list(getattr(watch.check, "cautions", ())),
         "rows": watch.rows,
         "alarms": life.alarms,
         "disabled": life.disabled,

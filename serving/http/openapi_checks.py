@@ -26,6 +26,7 @@ CHECK: Json = {
         "p_val": NUMBER,
         "since": {"type": "string", "format": "date-time"},
         "why": TEXT,
+        "cautions": {"type": "array", "items": TEXT},
         "evidence": {"type": ["object", "null"]},
         "inline": {
             "type": "boolean",

@@ -147,7 +147,21 @@ def require_rate(
         ValueError: Flagged rows are too few or too many.
     """
     p = calibration.p_values(scores, np.random.default_rng(seed))
-    n = calibration.rows
+    require_uniform(where, p, calibration.rows, alpha=alpha)
+
+
+def require_uniform(where: str, p: Array, calibration_rows: int, *, alpha: float = ALPHA) -> None:
+    """Hold p-values of clean rows to the rates that `require_rate` does.
+
+    Args:
+        p: Of rows that nothing was fitted to, nor calibrated on, shape (rows,).
+        calibration_rows: Of the set that they are ranked among; of several, the smallest, whose
+            luck is the largest.
+
+    Raises:
+        ValueError: Flagged rows are too few or too many.
+    """
+    n = calibration_rows
     levels = [each for each in {alpha, *LEVELS[1:]} if int((n + 1) * each / 2 + 1e-9)]
     for level in sorted(levels):
         band = flag_band(n, len(p), level, 1 - (1 - CONFIDENCE) / len(levels))

@@ -16,6 +16,7 @@ from scanflow_serve.runtime.tensors import Array
 
 LEAST_ROWS = 100  # of a stratum of its own; at 50 rows a row they honour 5,000
 HOUR_S = 3600
+PARTS = ("rest", "names", "sizes", "scores")  # of what is kept
 
 
 def hours_of_day(at: Array) -> Array:
@@ -61,6 +62,29 @@ class StratifiedCalibration:
             Calibration.fit(others) if len(others) >= least_rows else everything,
         )
 
+    @classmethod
+    def of_one(cls, scores: Array) -> StratifiedCalibration:
+        """Return the calibration by *scores* of rows that are not divided.
+
+        Raises:
+            ValueError: As `fit`.
+        """
+        return cls({}, Calibration.fit(scores))
+
+    def knows(self, strata: Array | None, rows: int) -> Array:
+        """Return which of so many rows have a set of their own stratum's, shape (rows,), bool.
+
+        The others are ranked among rows of other strata, which may not be of their kind.
+        """
+        if strata is None or not self.strata:
+            return np.ones(rows, np.bool_)
+        return np.isin(np.asarray(strata).astype(np.str_), list(self.strata))
+
+    @property
+    def scores(self) -> Array:
+        """Return the scores of `rest`, ascending."""
+        return self.rest.scores
+
     @property
     def rows(self) -> int:
         """Return the rows of the smallest set, which bounds the run length that is honoured."""
@@ -71,8 +95,11 @@ class StratifiedCalibration:
         """Return half of the least p-value that every set can tell."""
         return 1 / (2 * (self.rows + 1))
 
-    def p_values(self, scores: Array, strata: Array, rng: np.random.Generator) -> Array:
+    def p_values(self, scores: Array, strata: Array | None, rng: np.random.Generator) -> Array:
         """Return a randomised p-value of each score among its own stratum, shape (rows,).
+
+        Args:
+            strata: Of each row; None where rows are not divided.
 
         Raises:
             ValueError: A score is NaN.
@@ -82,7 +109,7 @@ class StratifiedCalibration:
             p[mask] = calibration.p_values(scores[mask], rng)
         return p
 
-    def two_sided_p_values(self, scores: Array, strata: Array) -> Array:
+    def two_sided_p_values(self, scores: Array, strata: Array | None = None) -> Array:
         """Return what each row is flagged by, among its own stratum, shape (rows,).
 
         Raises:
@@ -93,7 +120,64 @@ class StratifiedCalibration:
             p[mask] = calibration.two_sided_p_values(scores[mask])
         return p
 
-    def _sets(self, strata: Array) -> list[tuple[Calibration, Array]]:
+    def strict_p_values(self, scores: Array, strata: Array | None = None) -> tuple[Array, Array]:
+        """Return p-values against high and low scores that hold *given* these sets.
+
+        Raises:
+            ValueError: A score is NaN.
+        """
+        high, low = np.empty(len(scores)), np.empty(len(scores))
+        for calibration, mask in self._sets(strata):
+            high[mask], low[mask] = calibration.strict_p_values(scores[mask])
+        return high, low
+
+    def conservative_p_values(
+        self, scores: Array, strata: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return p-values against high and against low scores, each at least uniform, not random.
+
+        Raises:
+            ValueError: A score is NaN.
+        """
+        high, low = np.empty(len(scores)), np.empty(len(scores))
+        for calibration, mask in self._sets(strata):
+            high[mask], low[mask] = calibration.conservative_p_values(scores[mask])
+        return high, low
+
+    def places(self, scores: Array, strata: Array | None = None) -> Array:
+        """Return the share of its stratum's set that each score is above, shape (rows,), 0 to 1.
+
+        Raises:
+            ValueError: A score is NaN.
+        """
+        high, low = self.conservative_p_values(scores, strata)
+        places: Array = (1 + low - high) / 2
+        return places
+
+    def state(self) -> dict[str, Array]:
+        """Return the scores, as arrays to be kept."""
+        sets = list(self.strata.values())
+        return {
+            "rest": self.rest.scores,
+            "names": np.array(list(self.strata), dtype=np.str_),
+            "sizes": np.array([each.rows for each in sets], dtype=np.int64),
+            "scores": np.concatenate([np.empty(0), *(each.scores for each in sets)]),
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Array]) -> StratifiedCalibration:
+        """Return the calibration that `state` was taken of."""
+        ends = np.cumsum(state["sizes"])
+        parts = np.split(state["scores"], ends[:-1]) if len(ends) else []
+        strata = {
+            str(name): Calibration.fit(part)
+            for name, part in zip(state["names"], parts, strict=True)
+        }
+        return cls(strata, Calibration.fit(state["rest"]))
+
+    def _sets(self, strata: Array | None) -> list[tuple[Calibration, Array | slice]]:
+        if strata is None or not self.strata:
+            return [(self.rest, slice(None))]
         keys = np.asarray(strata).astype(np.str_)
         names = np.unique(keys)
         return [(self.strata.get(str(name), self.rest), keys == name) for name in names]
