@@ -14,7 +14,7 @@ from scanflow_serve.runtime.checks.statistics.splits import RUN_LENGTH_PER_ROW
 
 SIZES = (100, 200, 500, 2000, 5000)
 SHORT, LONG = 10_000, 1_000_000  # rows: run lengths that are asked for
-CENSORED = 3  # times the run length that is asked for
+CENSORED = 2  # times the run length that is asked for
 BATCH = 5000  # rows at once
 DELAYS = 50  # streams whose scores move by one standard deviation
 CALM = 500

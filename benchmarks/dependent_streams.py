@@ -1,7 +1,7 @@
 """Traffic in which nothing changes and rows depend on one another: is the promise kept, or refused?
 
-A promise that does not hold must not be made in silence: the check refuses the reference, or warns
-of it, or is told how rows depend (`block`, `strata`) and keeps the promise.
+A promise that does not hold must not be made in silence: the check refuses the reference, or goes
+on collecting it, or warns, or is told how rows depend (`block`, `strata`) and keeps the promise.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from detectors import INPUT
+from numpy.typing import NDArray
 from parallel import Workers
-from quiet_streams import CENSORED, Quiet, Run, run_of, summary
+from quiet_streams import BATCH, CENSORED, Quiet, Run, run_of, summary
 from traffic import DAY_ROWS, Population, Random, Rows, autoregressive, daily
-from watched import RUN_LENGTH, Watched
+from watched import LEAST_SHARE, RUN_LENGTH, Watched
+
+from scanflow_serve.runtime.checks.configuration import WARMUP_ROWS
+from scanflow_serve.runtime.checks.rows import Answers, Observed
+from scanflow_serve.runtime.checks.warmup import Warmup
 
 DAY_S = 86_400
 FEATURES = 8
@@ -28,12 +34,16 @@ class Null:
         stream: Returns so many rows in order of time.
         settings: Of the check, as a policy gives them.
         reference: Rows, the first of the stream.
+        min_span_s: Where it is learned from live traffic: time that this must span; None: a file.
+        told: Whether rows of the reference can tell that they depend.
     """
 
     name: str
     stream: Callable[[Random, int], Rows]
     settings: dict[str, Any] = field(default_factory=dict)
     reference: int = 4000
+    min_span_s: float | None = None
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +87,12 @@ class Kept:
     warned: int
     said: str
     quiet: Quiet | None
+    told: bool = True
 
     @property
     def broken(self) -> bool:
-        """Return whether alarms came too often."""
-        return self.quiet is not None and self.quiet.mean < RUN_LENGTH
+        """Return whether alarms came too often, or too few rows were seen to say that not."""
+        return self.quiet is not None and self.quiet.lower < LEAST_SHARE * RUN_LENGTH
 
     @property
     def silent(self) -> bool:
@@ -112,13 +123,14 @@ def _day(random: Random, rows: int) -> Rows:
 
 DAYS = 10 * DAY_ROWS
 BLOCKS = {"ordered": True, "block": 100}
-HOURS = {"ordered": True, "strata": "hour"}
+HOURS = {"strata": "hour"}
 NULLS = (
     Null("AR(1) of 0.3, `ordered: true`", _little, {"ordered": True}),
     Null("AR(1) of 0.9, said to be in no order", _memory),
     Null("AR(1) of 0.9, `ordered: true`", _memory, {"ordered": True}),
     Null("AR(1) of 0.9, `block: 100`", _memory, BLOCKS, 40_000),
-    Null("daily cycle, reference of 2 hours", _day, {"ordered": True}, DAY_ROWS // 12),
+    Null("daily cycle, a file of 2 hours", _day, {"ordered": True}, DAY_ROWS // 12, told=False),
+    Null("daily cycle, live, `min_span_s` a day", _day, {}, 4 * DAY_ROWS, DAY_S),
     Null("daily cycle, 10 days, `ordered: true`", _day, {"ordered": True}, DAYS),
     Null("daily cycle, 10 days, `strata: hour`", _day, HOURS, DAYS),
 )
@@ -137,10 +149,9 @@ def became(job: Job) -> Became:
     random = np.random.default_rng([job.seed, 13])
     rows = null.stream(random, null.reference + job.censored)
     at = np.arange(len(rows)) * (DAY_S / DAY_ROWS)
-    source = Population(null.name, null.stream, None, rows.shape[1])
     here = null.reference
     try:
-        watched = Watched(source, rows[:here], job.seed, at=at[:here], **null.settings)
+        watched = _watched(null, rows[:here], at[:here], job.seed)
     except ValueError as error:
         return Became(refused=str(error))
 
@@ -149,6 +160,27 @@ def became(job: Job) -> Became:
 
     run = run_of(null.name, watched, draw, job.censored, at[here:])
     return Became(warned=watched.caution, run=run)
+
+
+def _watched(null: Null, rows: Rows, at: NDArray[np.float64], seed: int) -> Watched:
+    """Return checks armed by *rows*, as a file or as live traffic.
+
+    Raises:
+        ValueError: They are refused, or live traffic is not enough.
+    """
+    source = Population(null.name, null.stream, None, rows.shape[1])
+    if null.min_span_s is None:
+        return Watched(source, rows, seed, at=at, **null.settings)
+    warmup = Warmup(WARMUP_ROWS, null.min_span_s, seed)
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        live = Observed([""] * BATCH, {INPUT: rows[part]}, Answers({}), "", at[part])
+        warmup.observe(live)
+        learned = warmup.reference(seed)
+        if learned is not None:
+            given = null.settings | {"ordered": learned.ordered}
+            return Watched(source, learned.inputs[INPUT], seed, at=learned.at, **given)
+    raise ValueError(f"collecting: {warmup.why}")
 
 
 def _kept(null: Null, found: list[Became]) -> Kept:
@@ -161,4 +193,5 @@ def _kept(null: Null, found: list[Became]) -> Kept:
         warned=sum(bool(each.warned) for each in found),
         said=next((each for each in reversed(said) if each), ""),
         quiet=summary(runs) if runs else None,
+        told=null.told,
     )

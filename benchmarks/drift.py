@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from parallel import Workers
 ROOT = Path(__file__).parent.parent
 SHORT = "the aims into FILE, the tables into benchmarks/README.md"
 TRAINED, STAND_IN = "autoencoder", "pca"
+FULL_RUNS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +54,18 @@ class Scale:
         method: Reconstructor, where one is to be trained.
     """
 
-    clean: int = 200
+    clean: int = FULL_RUNS
     censored: int = quiet_streams.CENSORED
-    dependent: int = 20
-    references: int = 40
-    trained: int = 8
+    dependent: int = 40
+    references: int = 20
+    trained: int = 4
     streams: int = 5
-    sequence: tuple[int, int, int | None] = (1, 22_400, None)
-    power: tuple[int, int] = (8, 6)
+    sequence: tuple[int, int, int | None] = (1, 10_000, None)
+    power: tuple[int, int] = (4, 4)
     splits: int = 60
     windows: int = 2000
-    sizes: tuple[int, int] = (60, 32)
+    sizes: tuple[int, int] = (40, 12)
     method: str = TRAINED
-
-    @property
-    def caption(self) -> str:
-        """Return it in words."""
-        splits, draws = self.power
-        return (
-            f"{self.clean} clean streams of each set, {self.dependent} of each kind of dependent "
-            f"ones, all ended at {self.censored:,} rows; {self.references} fresh references for "
-            f"each change by PCA, {self.trained} trained ones with {self.streams} streams each; "
-            f"{splits} splits with {draws} draws of each window; {self.splits} splits and "
-            f"{self.windows:,} windows for the limits; {self.sizes[0]} and {self.sizes[1]} streams "
-            "of each calibration size."
-        )
 
 
 FULL = Scale()
@@ -86,11 +74,24 @@ QUICK = Scale(1, 2000, 2, 2, 1, 1, (1, 5000, 1), (1, 1), 4, 300, (2, 0), STAND_I
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of the page: its tables, its aims, and its figures."""
+    """One part of the page.
 
+    Attributes:
+        caption: How much was run.
+        lines: Tables.
+        figures: All that they were made of.
+    """
+
+    caption: str
     lines: list[str]
     aims: list[Aim]
     figures: Any
+
+    @classmethod
+    def restored(cls, kept: dict[str, Any]) -> Section:
+        """Return the section that was written as JSON."""
+        aims = [Aim(**aim) for aim in kept["aims"]]
+        return cls(kept["caption"], kept["lines"], aims, kept["figures"])
 
 
 def quiet(workers: Workers, scale: Scale) -> Section:
@@ -117,14 +118,22 @@ def quiet(workers: Workers, scale: Scale) -> Section:
     }
     for name, streams in others.items():
         found[name] = quiet_streams.summary(workers.map(quiet_streams.until_alarm, streams))
-    return Section(list(tables.quiet_table(found)), aims, _plain(found.values()))
+    caption = (
+        f"False alarms on independent rows: {scale.clean} streams of each set, fresh splits of "
+        f"{quiet_streams.REFERENCE:,} rows each, ended at {scale.censored:,} rows."
+    )
+    return Section(caption, list(tables.quiet_table(found)), aims, _plain(found.values()))
 
 
 def dependent(workers: Workers, scale: Scale) -> Section:
     """Return what becomes of the promise where rows depend on one another."""
     found = dependent_streams.dependent(workers, scale.dependent, scale.censored)
+    caption = (
+        f"False alarms where rows depend on one another: {scale.dependent} streams of each kind, "
+        f"ended at {scale.censored:,} rows."
+    )
     lines = list(tables.dependent_table(found))
-    return Section(lines, tables.dependent_aims(found), _plain(found))
+    return Section(caption, lines, tables.dependent_aims(found), _plain(found))
 
 
 def delays(workers: Workers, scale: Scale) -> Section:
@@ -142,7 +151,12 @@ def delays(workers: Workers, scale: Scale) -> Section:
         "",
         *tables.delay_table("heavy noise, of which the reference already had", spoiled),
     ]
-    return Section(lines, tables.delay_aims(found), _plain([*found, *spoiled]))
+    caption = (
+        f"Rows until a change of digits is seen, {shifted_streams.CALM} rows after the check was "
+        f"armed: {scale.references} fresh references by PCA, and {scale.trained} trained ones with "
+        f"{scale.streams} streams each."
+    )
+    return Section(caption, lines, tables.delay_aims(found), _plain([*found, *spoiled]))
 
 
 def sequences(workers: Workers, scale: Scale) -> Section:
@@ -150,30 +164,49 @@ def sequences(workers: Workers, scale: Scale) -> Section:
     references, rows, epochs = scale.sequence
     found, windows = sequence_streams.sequences(workers, references, scale.streams, rows, epochs)
     lines = [*tables.delay_table("four sines", found), "", *tables.sequence_table(windows)]
-    return Section(lines, [], _plain([*found, *windows]))
+    caption = (
+        f"Changes of sequences that leave each channel's marginal as it was: {references} "
+        f"references of {rows:,} rows, {scale.streams} streams each."
+    )
+    return Section(caption, lines, [], _plain([*found, *windows]))
 
 
 def power(workers: Workers, scale: Scale) -> Section:
     """Return how often windows find a shift."""
     found = window_power.power(workers, *scale.power, scale.method)
     lines = [*tables.power_table(found), "", *tables.told_table(found)]
-    return Section(lines, tables.power_aims(found), _plain(found))
+    splits, draws = scale.power
+    caption = (
+        f"Windows held against {window_power.HELD} rows of digits (after Failing Loudly): {splits} "
+        f"splits, {draws} draws of each window, the dear tests on {window_power.DEAR_DRAWS}."
+    )
+    return Section(caption, lines, tables.power_aims(found), _plain(found))
 
 
 def limits(workers: Workers, scale: Scale) -> Section:
     """Return how often clean rows and windows are flagged, and why both sides are looked at."""
     rates, sides = window_limits.splits(workers, scale.splits, STAND_IN)
     if scale.method != STAND_IN:  # errors of a network may fall where those of a PCA rise
-        _, sides = window_limits.splits(workers, scale.trained, scale.method)
+        _, sides = window_limits.splits(workers, scale.power[0], scale.method)
     found = [*rates, *window_limits.window_rates(scale.windows)]
     lines = [*tables.limit_table(found), "", *tables.side_table(sides)]
-    return Section(lines, tables.limit_aims(found), _plain([*found, *sides]))
+    caption = (
+        f"Clean rows and windows flagged: {scale.splits} splits of digits, {scale.windows:,} "
+        f"windows of each size; and errors of the {scale.method}, where the mean only is looked at."
+    )
+    return Section(caption, lines, tables.limit_aims(found), _plain([*found, *sides]))
 
 
 def sizes(workers: Workers, scale: Scale) -> Section:
     """Return what run length calibration sets honour."""
     found = calibration_sizes.sizes(workers, *scale.sizes)
-    return Section(list(tables.size_table(found)), tables.size_aims(found), _plain(found))
+    short, long = scale.sizes
+    caption = (
+        f"Rows to a false alarm of one normal score, by the rows that calibrate it: {short} "
+        f"streams, {long} of the long run length, ended at {calibration_sizes.CENSORED} times it."
+    )
+    lines = list(tables.size_table(found))
+    return Section(caption, lines, tables.size_aims(found), _plain(found))
 
 
 SECTIONS: dict[str, Callable[[Workers, Scale], Section]] = {
@@ -194,7 +227,7 @@ def _plain(found: Iterable[Any]) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print the tables, write them where asked."""
     options = _options()
-    scale = QUICK if options.quick else FULL
+    scale = QUICK if options.quick else replace(FULL, clean=options.runs)
     detectors.keep_in(ROOT / ".build/bench/drift")
     workers = Workers(options.processes)
     found: dict[str, Section] = {}
@@ -203,38 +236,39 @@ def main() -> None:
         found[name] = SECTIONS[name](workers, scale)
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     workers.close()
-    if not options.quick:
-        _keep({name: section.figures for name, section in found.items()})
-    where = f"{machine()}; {time.strftime('%Y-%m-%d')}. {scale.caption}"
-    whole = "\n".join([*page(found), where])
-    print(whole)
+    where = f"{machine()}; {time.strftime('%Y-%m-%d')}."
+    print("\n".join([*page(found), where]))
+    if options.quick:
+        return
+    found = _with_earlier(found)
     if options.update:
         aims = [aim for section in found.values() for aim in section.aims]
         update(options.update, "drift", "\n".join([*aim_lines(aims), "", where]))
-        update(ROOT / "benchmarks/README.md", "drift", whole)
+        update(ROOT / "benchmarks/README.md", "drift", "\n".join([*page(found), where]))
 
 
-def _keep(figures: dict[str, Any]) -> None:
-    """Write *figures* beside those of the other sections' latest runs."""
+def _with_earlier(found: dict[str, Section]) -> dict[str, Section]:
+    """Keep *found*; return it with the other sections as they were found last."""
     path = ROOT / "benchmarks/results/drift.json"
     path.parent.mkdir(exist_ok=True)
-    before = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(before | figures, indent=2, default=float) + "\n")
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept |= {name: asdict(section) for name, section in found.items()}
+    path.write_text(json.dumps(kept, indent=2, default=float) + "\n")
+    return {name: Section.restored(kept[name]) for name in SECTIONS if name in kept}
 
 
 def page(found: dict[str, Section]) -> Iterator[str]:
     """Yield all tables, each section's aims below its own."""
     for section in found.values():
-        yield from section.lines
-        yield ""
+        yield from (section.caption, "", *section.lines, "")
         if section.aims:
-            yield from aim_lines(section.aims)
-            yield ""
+            yield from (*aim_lines(section.aims), "")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke test: figures of no worth")
+    parser.add_argument("--runs", type=int, default=FULL_RUNS, help="clean streams of each set")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"of {','.join(SECTIONS)}")
     parser.add_argument("--processes", type=int, default=2, help="side by side")
     parser.add_argument("--update", type=Path, metavar="FILE", help=SHORT)

@@ -22,12 +22,17 @@ EARLY = 2000  # rows that a share e^(-EARLY / RUN_LENGTH) of runs must pass with
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One clean stream: rows until the alarm, or until it was ended."""
+    """One clean stream: rows until the alarm, or until it was ended.
+
+    Attributes:
+        warned: Whether the checks called their reference dependent.
+    """
 
     population: str
     rows: int
     alarmed: bool
     cause: str = ""
+    warned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class Quiet:
         lower: Its one-sided 95 % lower bound.
         passed: Share of runs without an alarm in the first `EARLY` rows.
         least: Share that passes at the promised rate, less 3 standard errors.
+        warned: Runs whose reference was called dependent.
     """
 
     runs: int
@@ -62,6 +68,7 @@ class Quiet:
     lower: float
     passed: float
     least: float
+    warned: int = 0
 
 
 def summary(runs: Iterable[Run]) -> Quiet:
@@ -79,6 +86,7 @@ def summary(runs: Iterable[Run]) -> Quiet:
         lower=2 * total / float(chi2.ppf(0.95, 2 * alarms + 2)),
         passed=float(passed),
         least=promised - 3 * sqrt(promised * (1 - promised) / len(found)),
+        warned=sum(run.warned for run in found),
     )
 
 
@@ -123,8 +131,8 @@ def run_of(
     for start in range(0, censored, BATCH):
         times = None if at is None else at[start : start + BATCH]
         if watched.alarms(draw(start, BATCH), times):
-            return Run(name, watched.rows, True, watched.cause())
-    return Run(name, watched.rows, False)
+            return Run(name, watched.rows, True, watched.cause(), bool(watched.caution))
+    return Run(name, watched.rows, False, warned=bool(watched.caution))
 
 
 def named(name: str) -> Population:

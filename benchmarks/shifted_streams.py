@@ -149,6 +149,8 @@ def delays(
         for stream in range(streams)
     ]
     each = references * streams
+    if streams > 1:  # trained once, before many need it
+        workers.map(outcome, [trial for trial in trials[:each] if not trial.stream])
     found = workers.map(outcome, trials)
     method = str(settings.get("method", "pca"))
     return [

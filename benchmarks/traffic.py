@@ -21,6 +21,7 @@ TRAINED = 2000  # rows of a generator that its model is trained on
 SIDE = 8  # of a digit
 FULL = 16.0  # a digit's brightest value
 DAY_ROWS = 2400
+PERIOD = 23.7  # rows of a sine; no divisor of a window, or all would be of one phase
 AGRAWAL = ("salary", "commission", "age", "education", "car", "zip", "value", "years", "loan")
 
 
@@ -59,7 +60,10 @@ def bundled(name: str) -> Population:
 
 
 def generated(
-    name: str, features: int, draw: Callable[[Random, int], Rows], label: Callable[[Rows], Rows]
+    name: str,
+    features: int,
+    draw: Callable[[Random, int], Rows],
+    label: Callable[[Rows], NDArray[np.bool_]],
 ) -> Population:
     """Return a population without end, and a model of what *label* says of its rows."""
     rows = draw(np.random.default_rng(1), TRAINED)
@@ -90,7 +94,7 @@ def turned(rows: Rows, degrees: float) -> Rows:
 
     images = rows.reshape(-1, SIDE, SIDE)
     found = rotate(images, degrees, axes=(2, 1), reshape=False, order=1)
-    return found.reshape(rows.shape).astype(np.float32)
+    return np.asarray(found.reshape(rows.shape), np.float32)
 
 
 def blurred(rows: Rows, sigma: float) -> Rows:
@@ -146,9 +150,9 @@ def sines(
         faster: Factor on the frequency.
         apart: Channels lose their lag: each runs by itself, as likely as before row by row.
     """
-    step = 2 * np.pi * faster / 16
+    turned_by = 2 * np.pi * faster / PERIOD * np.arange(count)[:, None]
     lag = random.uniform(0, 2 * np.pi, channels) if apart else np.arange(channels) * np.pi / 4
-    angle = random.uniform(0, 2 * np.pi) + step * np.arange(count)[:, None] + lag
+    angle = random.uniform(0, 2 * np.pi) + turned_by + lag
     return (np.sin(angle) + random.normal(0, 0.1, angle.shape)).astype(np.float32)
 
 

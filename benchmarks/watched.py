@@ -13,12 +13,12 @@ from traffic import Population, Rows
 from scanflow_serve.runtime.checks import kinds
 from scanflow_serve.runtime.checks.portfolio import Portfolio
 from scanflow_serve.runtime.checks.rows import Answers, Observed, Reference, Setting
-from scanflow_serve.runtime.checks.scored import ScoreMember
 from scanflow_serve.runtime.checks.statistics.portfolio import standing
 from scanflow_serve.runtime.checks.statistics.splits import honoured_run_length
 from scanflow_serve.runtime.tensors import Signature, TensorSpec
 
 RUN_LENGTH = 10_000  # rows; the product's default, for the whole model
+LEAST_SHARE = 0.8  # of it, that the lower 95 % bound of the mean must reach
 OUTPUT, VARIANT = "probabilities", "model"
 
 
@@ -111,9 +111,8 @@ class Watched:
     @property
     def caution(self) -> str:
         """Return why the checks say that their promise may not hold; "" if they do not."""
-        members = [stake.member for check in self.checks.values() for stake in check.stakes]
-        said = [member.caution for member in members if isinstance(member, ScoreMember)]
-        return next((each for each in said if each), "")
+        said = [each for check in self.checks.values() for each in check.cautions]
+        return next(iter(said), "")
 
     def cause(self) -> str:
         """Return the detector that has won most, as its evidence names it."""

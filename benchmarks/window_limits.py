@@ -10,8 +10,8 @@ import numpy as np
 from detectors import INPUT, fitted
 from numpy.typing import NDArray
 from parallel import Workers
-from quiet_streams import REFERENCE
 from traffic import Random, Rows, blurred, bundled, noisy, turned
+from window_power import reference
 
 from scanflow_serve.runtime.checks.rows import Reference
 from scanflow_serve.runtime.checks.scored import ANY, observed
@@ -92,7 +92,7 @@ def split(job: tuple[int, str]) -> Split:
     number, method = job
     digits = bundled("digits")
     random = np.random.default_rng([number, 33])
-    score = fitted(method, digits.draw(random, REFERENCE // 2), number)
+    score = fitted(method, reference(digits, number), number)
 
     def errors(rows: Rows) -> NDArray[np.float64]:
         return score.score(observed(Reference({INPUT: rows}), ANY))

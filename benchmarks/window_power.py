@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ MMD, CLASSIFIER = "latent, mmd", "domain classifier"  # dear: on fewer windows
 PORTFOLIO = "portfolio of the first five, Bonferroni"
 REFERENCE = 1000  # rows, 600 of them to train on
 HELD = 600  # others, that windows are held against
+DEAR_DRAWS = 1
 CLEAN = 4  # windows for each draw of all shifts
 # What no detector alone sees, at 100 rows.
 TOLD = ("noise 1/255, 100%", "noise 100/255, 10%", "a class stays away, 100%")
@@ -68,9 +69,8 @@ class Tests:
     def __init__(self, population: Population, split: int, method: str) -> None:
         assert population.answer is not None
         self._answer = population.answer
-        random = np.random.default_rng([split, 29])
-        self._error = fitted(method, population.draw(random, REFERENCE), split)
-        held = population.draw(random, HELD)
+        self._error = fitted(method, reference(population, split), split)
+        held = population.draw(np.random.default_rng([split, 30]), HELD)
         self._held = held
         self._bins = {name: Bins.fit(view) for name, view in self._views(held).items()}
 
@@ -125,6 +125,11 @@ def _told_apart(held: Rows, rows: Rows, random: Random) -> float:
     return float(binomtest(right, len(judge), 0.5, alternative="greater").pvalue)
 
 
+def reference(population: Population, split: int) -> Rows:
+    """Return the reference of *split*."""
+    return population.draw(np.random.default_rng([split, 29]), REFERENCE)
+
+
 Counts = dict[str, dict[str, bool]]  # found, by test, by shift; the clean windows under numbers
 
 
@@ -147,13 +152,11 @@ def _windows(digits: Population, size: int, random: Random) -> Iterator[tuple[st
         yield str(number), digits.draw(random, size)
 
 
-def power(
-    workers: Workers, splits: int, draws: int, method: str, dear_draws: int = 2
-) -> list[Power]:
+def power(workers: Workers, splits: int, draws: int, method: str) -> list[Power]:
     """Return how often each test finds a shift of digits, and how often it cries on clean rows."""
     workers.map(trained, [(split, method) for split in range(splits)])  # before many need it
     jobs = [
-        Draw(split, size, number, method, number < dear_draws)
+        Draw(split, size, number, method, number < DEAR_DRAWS)
         for split in range(splits)
         for number in range(draws)
         for size in SIZES
@@ -183,5 +186,5 @@ def _counted(test: str, results: list[tuple[Draw, Counts]]) -> Power:
     )
 
 
-def _share(windows: list[Mapping[str, bool]], names: tuple[str, ...]) -> float:
+def _share(windows: Sequence[Mapping[str, bool]], names: tuple[str, ...]) -> float:
     return float(np.mean([[each[name] for name in names] for each in windows]))

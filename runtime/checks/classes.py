@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scanflow_serve.runtime.checks.caution import caution
 from scanflow_serve.runtime.checks.members import Ranked, under
 from scanflow_serve.runtime.checks.rows import Observed, Reference
 from scanflow_serve.runtime.checks.statistics.balance import ClassBalance
@@ -30,6 +31,7 @@ class ClassMember:
         self._variant = ""
         self._balance: ClassBalance | None = None
         self.unranked = 0
+        self.caution = ""
 
     @property
     def ready(self) -> bool:
@@ -53,7 +55,7 @@ class ClassMember:
         Raises:
             ValueError: No variant answers with classes.
         """
-        self._counts, self._balance = {}, None
+        self._counts, self._balance, self.caution = {}, None, ""
         self.add(reference)
 
     def add(self, reference: Reference) -> None:
@@ -68,6 +70,8 @@ class ClassMember:
             columns = 0 if answers.probabilities is None else answers.probabilities.shape[1]
             width = max(columns, int(answers.predicted.max()) + 1, len(self._names or ()))
             self._counts[variant] = np.bincount(answers.predicted, minlength=width)
+            commonest = answers.predicted == self._counts[variant].argmax()
+            self.caution = self.caution or caution(self.name, commonest.astype(np.float64))
         if not self._counts:
             raise ValueError(
                 "classes: the run must answer with classes, got none. "
@@ -109,6 +113,7 @@ class ClassMember:
     def state(self) -> dict[str, Array]:
         """Return all that is kept over a restart, as arrays."""
         parts: dict[str, Array] = {f"counts/{name}": each for name, each in self._counts.items()}
+        parts["caution"] = np.array(self.caution, dtype=np.str_)
         if self._balance is not None:
             parts |= {f"detector/{k}": array for k, array in self._balance.state().items()}
         return parts
@@ -116,6 +121,7 @@ class ClassMember:
     def restore(self, state: Mapping[str, Array]) -> None:
         """Take up what `state` returned."""
         self._counts = under(state, "counts")
+        self.caution = str(state["caution"])
         self._balance = ClassBalance(self._counts)
         self._balance.restore(under(state, "detector"))
 

@@ -71,6 +71,7 @@ class Member(Protocol):
     """One detector with its score and its reference; see `ScoreMember`."""
 
     name: str
+    caution: str  # why run lengths won't hold; "" where nothing speaks against them
 
     @property
     def detector(self) -> Bettor:
