@@ -154,11 +154,16 @@ class Watch:
     def step(self, share: float, rows: int) -> None:
         """Let its life go on; a new alarm is explained, kept on the disk, and told."""
         before = self.life.state
-        self.life = self.life.read(share, rows, self.clock())
-        if self.life.state == before:
+        life = self.life.read(share, rows, self.clock())
+        if life.state == before:
+            self.life = life
             return
-        if self.life.state == "alarm":
-            self.life = self.life.explained(self._evidence())
+        if life.state == "alarm":  # whoever sees the alarm sees its evidence
+            life = life.explained(self._evidence())
+            if self.life.disabled:  # explaining it failed
+                return
+        self.life = life
+        if life.state == "alarm":
             self.checkpoint(sync=True)
         self._tell(f"{before} -> {self.life.state}", **self._said())
 

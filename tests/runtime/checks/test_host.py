@@ -247,6 +247,10 @@ def test_rebased_check_learns_anew_from_live_traffic_and_stays_so_over_a_restart
         ("raises", "RuntimeError: boom"),
         ("hangs", "took longer than 0.3 s"),
         ("leaks", "keeps more"),
+        ("shapeless", "score must be one number a row"),
+        ("verdictless", "flagged must be an array of shape (10,), got shape (11,)"),
+        ("numberless", "statistic must be a number, got nan"),
+        ("stateless", "state must map names to arrays of numbers or text, got object"),
     ],
 )
 def test_check_that_fails_is_disabled_with_an_event_and_the_others_go_on(
@@ -290,6 +294,15 @@ def test_facts_are_what_conditions_see(state: Path) -> None:
 def test_setting_that_a_third_partys_check_does_not_take_names_the_place(state: Path) -> None:
     with pytest.raises(UsageError, match=r"checks\[0\]\.brightness: settings must be brightness's"):
         World("  - brightness: {windw: 3}", state).host()
+
+
+def test_check_whose_package_can_not_be_imported_is_told_with_its_place(state: Path) -> None:
+    rule = (
+        r"checks\[0\]\.unimportable: unimportable must be importable, got ModuleNotFoundError: "
+        r".*'sample_absent'\. Install sample-checks with all that it needs\."
+    )
+    with pytest.raises(UsageError, match=rule):
+        World("  - unimportable: {}", state).host()
 
 
 def test_third_partys_check_is_found_and_judged_like_ours(state: Path) -> None:
