@@ -19,8 +19,8 @@ FOLDER = BUILD / "checks"
 PROGRAM = Path(sys.executable).with_name("scanflow-serve")
 CACHE = {"SCANFLOW_CACHE": str(FOLDER / "cache")}
 DATA = family.DATA
-SLOWER = family.Member("digits-1ms", 48, 2)
-SIDE = 36  # pixels: with so many filters, about a millisecond a row
+SLOWER = family.Member("digits-slower", 64, 2)
+SIDE = 64  # pixels: with so many filters, about a millisecond a row
 POLICY = """\
 apiVersion: scanflow/v1
 name: bench

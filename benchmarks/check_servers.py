@@ -19,6 +19,7 @@ import psutil
 from check_policies import CACHE, PROGRAM, Pair, bodies
 from load import Body, burst
 from processes import Running, free_port, running
+from switching import prefer
 
 CONNECTIONS = (1, 16)
 INFER = "/v2/models/bench/infer"
@@ -91,13 +92,23 @@ def serving(policy: Path, state: Path, **environ: str) -> Iterator[Running]:
         yield server
 
 
-def loads(pair: Pair, rounds: int, seconds: float, folder: Path) -> tuple[list[Load], Memory]:
-    """Return bursts on both of a model's servers in turn, and what memory they take after them."""
+def loads(
+    pair: Pair, rounds: int, seconds: float, folder: Path, nice: int = 0
+) -> tuple[list[Load], Memory]:
+    """Return bursts on both of a model's servers in turn, and what memory they take after them.
+
+    Args:
+        nice: Niceness of servers and load, where it is not 0.
+    """
     asked, found = bodies(), []
     with ExitStack() as stack:
         off = stack.enter_context(serving(pair.off, folder / "off"))
         on = stack.enter_context(serving(pair.on, folder / "on"))
         armed(on)
+        if nice:
+            here = psutil.Process()
+            prefer([here, *off.tree(), *on.tree()], nice)  # here: the load's too
+            stack.callback(prefer, [here], 0)
         for server in (off, on):  # first calls are slow
             burst(server.url + INFER, asked, connections=4, seconds=1)
         for number in range(rounds):

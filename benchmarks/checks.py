@@ -32,13 +32,16 @@ ROWS = 10_000_000  # over which the state must stay as it is
 CALLS = 20_000
 
 
-def measured(chosen: Sequence[Pair], *, rounds: int, seconds: float, rows: int) -> Result:
+def measured(
+    chosen: Sequence[Pair], *, rounds: int, seconds: float, rows: int, nice: int = 0
+) -> Result:
     """Return all figures.
 
     Args:
         chosen: The first one's ratios are held to the aim.
         rounds: Pairs of bursts, each of *seconds*, at each number of connections.
         rows: Shown to the checks in process.
+        nice: Of servers and load, where it is not 0.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -46,7 +49,8 @@ def measured(chosen: Sequence[Pair], *, rounds: int, seconds: float, rows: int) 
         memory: list[Memory] = []
         for pair in chosen:
             say(f"servers with and without checks, {pair.name} model")
-            found, taken = check_servers.loads(pair, rounds, seconds, folder / pair.off.parent.name)
+            place = folder / pair.off.parent.name
+            found, taken = check_servers.loads(pair, rounds, seconds, place, nice)
             loads += found
             memory.append(taken)
         say("imports, kill -9")
@@ -78,12 +82,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help="over which the state is watched")
     parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
     parser.add_argument("--update", type=Path, metavar="FILE", help="put the aims into FILE")
+    nice = "niceness of servers and load; below 0, as root, for a machine that is not idle"
+    parser.add_argument("--nice", type=int, default=0, help=nice)
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.rows = 1, 1, 5000
     os.environ.update(CACHE)
     logging.getLogger("scanflow_serve").setLevel(logging.CRITICAL)  # flagged rows are the point
-    result = measured(pairs(), rounds=options.rounds, seconds=options.seconds, rows=options.rows)
+    result = measured(
+        pairs(),
+        rounds=options.rounds,
+        seconds=options.seconds,
+        rows=options.rows,
+        nice=options.nice,
+    )
     folder = ROOT / "benchmarks/results"
     folder.mkdir(exist_ok=True)
     (folder / "checks.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
