@@ -37,7 +37,9 @@ class Size:
     Attributes:
         honoured: Run length that the product promises with it, at most.
         short: Mean rows to an alarm where `SHORT` are asked for.
-        long: The same of `LONG`; 0 where it was not tried.
+        short_early: Share of alarms in the first tenth of that; a set's own luck shows here.
+        long: Mean rows where `LONG` are asked for; 0 where it was not tried.
+        long_early: Share of alarms in the first tenth of that.
         delay: Median rows until a shift by one standard deviation is seen, at `SHORT`.
         strict_delay: The same with ``strict: true``; inf where most never are.
     """
@@ -45,7 +47,9 @@ class Size:
     rows: int
     honoured: int
     short: float
+    short_early: float
     long: float
+    long_early: float
     delay: float
     strict_delay: float
 
@@ -54,12 +58,16 @@ def sizes(workers: Workers, runs: int, long_runs: int) -> list[Size]:
     """Return what sets of each of `SIZES` do."""
     found = []
     for rows in SIZES:
+        short = workers.map(run, _trials(rows, SHORT, runs))
+        long = workers.map(run, _trials(rows, LONG, long_runs))
         found.append(
             Size(
                 rows=rows,
                 honoured=RUN_LENGTH_PER_ROW * rows,
-                short=_mean(workers.map(run, _trials(rows, SHORT, runs))),
-                long=_mean(workers.map(run, _trials(rows, LONG, long_runs))),
+                short=_mean(short),
+                short_early=_early(short, SHORT),
+                long=_mean(long),
+                long_early=_early(long, LONG),
                 delay=_delay(workers, rows, strict=False),
                 strict_delay=_delay(workers, rows, strict=True),
             )
@@ -74,6 +82,11 @@ def _trials(rows: int, run_length: int, runs: int) -> list[Trial]:
 def _mean(found: list[tuple[int, bool]]) -> float:
     alarms = sum(alarmed for _, alarmed in found)
     return sum(rows for rows, _ in found) / alarms if alarms else float("inf") if found else 0.0
+
+
+def _early(found: list[tuple[int, bool]], run_length: int) -> float:
+    early = [alarmed and rows <= run_length / 10 for rows, alarmed in found]
+    return float(np.mean(early)) if early else 0.0
 
 
 def _delay(workers: Workers, rows: int, *, strict: bool) -> float:

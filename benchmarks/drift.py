@@ -57,14 +57,14 @@ class Scale:
     clean: int = FULL_RUNS
     censored: int = quiet_streams.CENSORED
     dependent: int = 40
-    references: int = 20
-    trained: int = 4
+    references: int = 40
+    trained: int = 8
     streams: int = 5
     sequence: tuple[int, int, int | None] = (1, 10_000, None)
-    power: tuple[int, int] = (4, 4)
+    power: tuple[int, int] = (8, 6)
     splits: int = 60
     windows: int = 2000
-    sizes: tuple[int, int] = (40, 12)
+    sizes: tuple[int, int] = (200, 24)
     method: str = TRAINED
 
 
@@ -202,8 +202,10 @@ def sizes(workers: Workers, scale: Scale) -> Section:
     found = calibration_sizes.sizes(workers, *scale.sizes)
     short, long = scale.sizes
     caption = (
-        f"Rows to a false alarm of one normal score, by the rows that calibrate it: {short} "
-        f"streams, {long} of the long run length, ended at {calibration_sizes.CENSORED} times it."
+        f"Rows to a false alarm of one normal score, by the rows that calibrate it: {short} sets, "
+        f"{long} at the long run length, ended at {calibration_sizes.CENSORED} times it; alarms in "
+        "the first tenth are a set's own luck; and rows until a move by one standard deviation is "
+        "seen."
     )
     lines = list(tables.size_table(found))
     return Section(caption, lines, tables.size_aims(found), _plain(found))

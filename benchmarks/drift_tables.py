@@ -165,14 +165,15 @@ def side_table(found: Iterable[Sides]) -> Iterator[str]:
 def size_table(found: Iterable[Size]) -> Iterator[str]:
     """Yield what run length calibration sets of each size honour."""
     yield (
-        f"| calibration rows | promised at most | asked {SHORT:,} | asked {LONG:,} |"
-        f" shift by 1 sd, at {SHORT:,} | the same, `strict` |"
+        f"| calibration rows | promised at most | asked {SHORT:,} | in the first tenth |"
+        f" asked {LONG:,} | in the first tenth | 1 sd, at {SHORT:,} | the same, `strict` |"
     )
-    yield "|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|"
     for each in found:
         yield (
-            f"| {each.rows:,} | {each.honoured:,} | {rows(each.short)} | {rows(each.long)} |"
-            f" {rows(each.delay)} | {rows(each.strict_delay)} |"
+            f"| {each.rows:,} | {each.honoured:,} | {rows(each.short)} | {each.short_early:.0%} |"
+            f" {rows(each.long)} | {each.long_early:.0%} | {rows(each.delay)} |"
+            f" {rows(each.strict_delay)} |"
         )
 
 
