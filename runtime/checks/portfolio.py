@@ -144,12 +144,13 @@ class Portfolio:
         since = best.detector.rows - (best.detector.change_point or 0)
         rows = min(KEPT_ROWS, max(LEAST_ROWS, since))
         features = () if self._movement is None else self._movement.moved(rows)
+        moved = (*best.moved(), *features)  # an error spreads over features that are as ever
         return Evidence(
             detector=best.name,
             since=best.detector.since,
             since_at=best.detector.since_at,
             rows=best.detector.telling,
-            features=(*best.moved(), *features)[:SHOWN],
+            features=tuple(sorted(moved, key=lambda each: -each["moved"])[:SHOWN]),
             figures={
                 f"share_{stake.member.name}": round(exp(stake.log_wealth - self._log_wealth()), 4)
                 for stake in self.stakes

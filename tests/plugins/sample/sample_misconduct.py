@@ -41,7 +41,7 @@ class Leaking(Brightness):
         self.kept: list[Any] = []
 
     def score(self, rows: Any) -> Any:
-        self.kept.append(np.zeros(1 << 18))
+        self.kept.append(np.zeros(1 << 21))
         return super().score(rows)
 
 
