@@ -97,6 +97,12 @@ class MethodSettings(LiveSettings):
     strata_column: str | None = Field(default=None, min_length=1)  # of the reference file
 
 
+class AnomalySettings(MethodSettings):
+    """Of ``anomaly``: whether replies tell what it says."""
+
+    in_reply: bool = False  # each row's p-value, computed before the reply is sent
+
+
 class DriftSettings(MethodSettings):
     """Of ``drift``: what else bets, and how carefully."""
 
@@ -108,7 +114,7 @@ class DriftSettings(MethodSettings):
 
 SETTINGS: dict[str, type[Section]] = {
     "integrity": IntegritySettings,
-    "anomaly": MethodSettings,
+    "anomaly": AnomalySettings,
     "drift": DriftSettings,
     "balance": LiveSettings,
 }
@@ -159,6 +165,10 @@ def _require_method(kind: str, node: Node, report: Report) -> None:
     if method in SEQUENCES and "reference" in node.entries and not in_order:
         rule = f"must be in order of time for method {method!r}, got ordered: false"
         report.add(node.entries["reference"], rule, "Say ordered: true if it is.")
+    told = node.get("in_reply")
+    if told is not None and told.content is True and method in SEQUENCES:
+        rule = f"must come with a method that looks at single rows, got method {method!r}"
+        report.add(told, rule, "Remove it, or choose another method.")
     if "block" in node.entries and "reference" in node.entries and not in_order:
         rule = "must be in order of time to be taken in blocks, got ordered: false"
         report.add(node.entries["reference"], rule, "Say ordered: true if it is.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from scanflow_serve.runtime.checks.inspection import Finding
-from scanflow_serve.runtime.tensors import OutputKind, Tensors
+from scanflow_serve.runtime.tensors import Array, OutputKind, Tensors
 
 Prefer: TypeAlias = Literal["accuracy", "latency"]
 
@@ -51,6 +52,8 @@ class Response:
         batch_rows: Rows of the call that this request was part of.
         late: Inference ended after the deadline.
         findings: What integrity checks found in the inputs; None: none looked.
+        check_states: Of each check on live traffic, by name, as last seen; None: there are none.
+        p_values: Of each row, shape (rows,), by the checks that replies are to tell of.
     """
 
     outputs: Tensors
@@ -68,3 +71,5 @@ class Response:
     batch_rows: int = 0
     late: bool = False
     findings: tuple[Finding, ...] | None = None
+    check_states: Mapping[str, str] | None = None
+    p_values: Mapping[str, Array] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from scanflow_serve.runtime.checks.protocol import Check
 from scanflow_serve.runtime.checks.references import Subject, Variants
 from scanflow_serve.runtime.checks.watch import Notify
 from scanflow_serve.runtime.events import Event
+from scanflow_serve.serving.alarm_records import alarm_records
 from scanflow_serve.serving.alerts import Alerts
 from scanflow_serve.serving.http.guard import Guard
 
@@ -35,7 +36,9 @@ def open_checks(
         return None
     host: Host | None = None
     alerts = Alerts(
-        engine.policy_file.policy.name, lambda name: None if host is None else host.watch(name)
+        engine.policy_file.policy.name,
+        lambda name: None if host is None else host.watch(name),
+        record=alarm_records(engine.policy_file),
     )
 
     def tell(event: Event) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from scanflow_serve.policies.schema import CheckerStep, ParallelStep, Policy, ScriptStep, Step
+from scanflow_serve.serving.alarm_records import INSTALL
 
 
 def inactive_sections(policy: Policy) -> tuple[str, ...]:
@@ -12,7 +14,6 @@ def inactive_sections(policy: Policy) -> tuple[str, ...]:
     sections = {
         "feedback": policy.feedback,
         "store": policy.store,
-        "track": policy.track,
     }
     named = [
         f"{name}: validated, not active in this version." for name, on in sections.items() if on
@@ -20,9 +21,18 @@ def inactive_sections(policy: Policy) -> tuple[str, ...]:
     batch = [name for name, flow in policy.workflows.items() if any(map(_is_batch, flow.steps))]
     return (
         *named,
+        *_inactive_tracking(policy),
         *_inactive_requests(policy),
         *(f"workflows.{name}: batch steps are not run in this version." for name in batch),
     )
+
+
+def _inactive_tracking(policy: Policy) -> Iterator[str]:
+    """Yield what keeps alarms, which are all that is tracked yet, from being recorded."""
+    if policy.track is not None and not policy.checks:
+        yield "track: validated, not active in this version without checks: it records alarms."
+    elif policy.track is not None and find_spec("mlflow") is None:
+        yield f"track: alarms are not recorded: {INSTALL}."
 
 
 def _inactive_requests(policy: Policy) -> Iterator[str]:

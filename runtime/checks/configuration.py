@@ -24,6 +24,7 @@ from scanflow_serve.runtime.workflow.inputs import arrange, fit
 OWN = frozenset(
     {"name", "workflow", "reference", "input", "target", "expected_run_length", "ordered"}
     | {"warmup_rows", "min_span_s", "cooldown_s", "webhook", "strata", "strata_column", "block"}
+    | {"in_reply"}
 )
 WARMUP_ROWS = 2000  # of live traffic, where there is no reference
 LEAST_WARMUP_ROWS = 700  # 210 calibration rows: the default run length
@@ -43,6 +44,7 @@ class Configured:
         strata: What rows are divided by: ``hour``, ``session`` or an input; "" if by nothing.
         strata_column: Array of the reference file that tells each row's time or session.
         block: Rows that are bet on together; 0: each by itself.
+        in_reply: Replies tell each row's p-value.
         warmup_rows: Live rows to learn from, where there is no reference.
         min_span_s: Time that these must span, such as a day's, in s.
         cooldown_s: Between two webhooks of its alarms.
@@ -62,6 +64,7 @@ class Configured:
     strata: str = ""
     strata_column: str = ""
     block: int = 0
+    in_reply: bool = False
     warmup_rows: int = WARMUP_ROWS
     min_span_s: float = 0.0
     cooldown_s: float = COOLDOWN_S
@@ -106,6 +109,7 @@ def _one(where: str, kind: str, check: schema.Check) -> Configured:
         strata=_text(where, given, "strata"),
         strata_column=_text(where, given, "strata_column"),
         block=block,
+        in_reply=bool(given.get("in_reply", False)),
         warmup_rows=int(warmup_rows),
         min_span_s=_number(where, given, "min_span_s", 0.0, 0.0),
         cooldown_s=_number(where, given, "cooldown_s", COOLDOWN_S, 0.0),

@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scanflow_serve.runtime.checks.assembly import Assembly
-from scanflow_serve.runtime.checks.batches import batches
+from scanflow_serve.runtime.checks.batches import answers, batches
 from scanflow_serve.runtime.checks.budget import Budget
 from scanflow_serve.runtime.checks.isolation import LIMIT_S, Bench
 from scanflow_serve.runtime.checks.learning import Learning
@@ -27,6 +29,8 @@ from scanflow_serve.runtime.checks.storage import FOLDER, Storage
 from scanflow_serve.runtime.checks.tap import Tap
 from scanflow_serve.runtime.checks.watch import Notify, Watch
 from scanflow_serve.runtime.events import Event
+from scanflow_serve.runtime.requests import Response
+from scanflow_serve.runtime.tensors import Array, Tensors
 
 CHECKPOINT_REQUESTS = 100  # what a kill -9 may lose
 COST_SHARE = 0.02  # of one core that checkpoints may take; then they come less often
@@ -88,6 +92,7 @@ class Host:
             dict(inline or {}),
         )
         self.watches, self._references = self._assembly.watched()
+        self._replying = [watch for watch in self.watches if watch.configured.in_reply]
         self._budget = Budget(self.watches, self._tell)
         self._learning = Learning(
             self.watches, self._references, subject.variants, self._budget.settle
@@ -123,6 +128,25 @@ class Host:
             }
             for watch in self.watches
         }
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each check as it was last seen: a reply waits for none."""
+        return {watch.name: watch.life.state for watch in self.watches}
+
+    def p_values(self, answered: Response, inputs: Tensors, session: str = "") -> dict[str, Array]:
+        """Return the p-values of a request's rows, by the checks that replies are to tell of."""
+        if not self._replying:
+            return {}
+        rows = Observed(
+            ids=answered.prediction_ids,
+            inputs=inputs,
+            answers=answers(answered.outputs, answered.output, answered.kind),
+            variant=answered.variant,
+            at=np.full(len(answered.prediction_ids), self.clock()),
+            session=session,
+        )
+        judged = {watch.name: watch.p_values(rows) for watch in self._replying}
+        return {name: p for name, p in judged.items() if p is not None}
 
     def start(self) -> None:
         """Take up what was kept, fit what was not, and watch, on a thread of its own."""

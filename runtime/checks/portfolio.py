@@ -127,6 +127,14 @@ class Portfolio:
             self._flagged_share += (1 - kept) * float(verdicts.flagged.mean())
         return verdicts
 
+    def p_values(self, rows: Observed) -> Array | None:
+        """Return the first member's p-values of *rows* and change nothing; None if it has none.
+
+        Safe beside the thread that observes.
+        """
+        judge = getattr(self.stakes[0].member, "p_values", None)
+        return None if judge is None else judge(rows)
+
     def result(self) -> Reading:
         """Return the wealth, and of ``anomaly`` the share of rows flagged of late."""
         waiting = [s.member.name for s in self.stakes if not s.member.ready]

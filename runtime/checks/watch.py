@@ -24,6 +24,7 @@ from scanflow_serve.runtime.checks.protocol import Check, Evidence, Reading, Ver
 from scanflow_serve.runtime.checks.rows import Observed, Reference
 from scanflow_serve.runtime.checks.storage import Checkpoint, Storage
 from scanflow_serve.runtime.events import Event
+from scanflow_serve.runtime.tensors import Array
 
 T = TypeVar("T")
 Notify = Callable[[Event], None]
@@ -129,6 +130,21 @@ class Watch:
         self.flagged.note(rows, verdicts)
         self.rows += rows.rows
         return verdicts  # type: ignore[no-any-return]  # the check's own, or None
+
+    def p_values(self, rows: Observed) -> Array | None:
+        """Return the p-value of each row, where the policy wants replies to tell; else None.
+
+        On the request's path: what raises is disabled, and the request is answered without.
+        """
+        judge = getattr(self.check, "p_values", None)
+        if not (self.configured.in_reply and self.armed) or judge is None:
+            return None
+        try:
+            found: Array | None = judge(rows)
+        except Exception as error:
+            self.disable(_told(error))
+            return None
+        return found
 
     def read(self, run_length: float, rows: int) -> None:
         """Take its reading and let its life go on.

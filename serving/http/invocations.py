@@ -60,6 +60,10 @@ async def invocations(site: Site, exchange: Exchange) -> Reply:
     }
     if response.findings is not None:
         document["scanflow_checks"] = verdicts(response.findings, len(response.prediction_ids))
+    if response.check_states is not None:
+        document["scanflow_check_states"] = response.check_states
+    if response.p_values:
+        document["scanflow_p_val"] = response.p_values
     reply = json_reply(document)
     reply.headers = answer_headers(response)
     return reply

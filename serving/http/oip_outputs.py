@@ -70,6 +70,7 @@ def infer_reply(
     }
     if response.findings:
         document["parameters"]["scanflow_flags"] = flags(response.findings)
+    document["parameters"] |= _of_checks(response)
     if identity is not None:
         document["id"] = identity
     head = orjson.dumps(document, option=DUMP)
@@ -78,6 +79,15 @@ def infer_reply(
         return Reply(200, head, JSON, headers)
     headers.append((b"inference-header-content-length", str(len(head)).encode()))
     return Reply(200, b"".join((head, *chunks)), BINARY, headers)
+
+
+def _of_checks(response: Response) -> dict[str, str]:
+    """Return what checks say, as the protocol's parameters hold it: flat, a text each."""
+    states = response.check_states or {}
+    told = {f"scanflow_{name}_state": state for name, state in states.items()}
+    for name, p in response.p_values.items():
+        told[f"scanflow_{name}_p_val"] = ",".join(f"{each:.6g}" for each in p)
+    return told
 
 
 def best_classes(array: Array, most: int, labels: tuple[str, ...] | None, name: str) -> Array:

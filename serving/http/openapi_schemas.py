@@ -83,6 +83,11 @@ _STAGES = (
     *("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"),
     *("cache_hit", "cache_miss"),
 )
+_STATES: Json = {
+    "type": "object",
+    "description": "Of each check on live traffic, by name, as last seen.",
+    "additionalProperties": TEXT,
+}
 _ONE_OR_MORE: Json = {"type": ["string", "array"], "items": TEXT}
 
 COMPONENTS: Json = {
@@ -108,16 +113,20 @@ COMPONENTS: Json = {
             "workflow": TEXT,
             "latency_ms": {"type": "number", "minimum": 0},
             "checks": {"type": "array", "description": "What integrity checks found, by row."},
+            "check_states": _STATES,
+            "p_val": {"type": "object", "description": "By check: one a row, 0 to 1."},
         },
-        optional=("checks",),
+        optional=("checks", "check_states", "p_val"),
     ),
     "Invocation": record(
         {
             "predictions": {"type": ["array", "object"]},
             "scanflow_prediction_ids": items(TEXT) | {"description": "One a row; for /feedback."},
             "scanflow_checks": {"type": "array", "description": "As `checks` of /predict."},
+            "scanflow_check_states": _STATES,
+            "scanflow_p_val": {"type": "object", "description": "As `p_val` of /predict."},
         },
-        optional=("scanflow_checks",),
+        optional=("scanflow_checks", "scanflow_check_states", "scanflow_p_val"),
     ),
     "ServerMetadata": record({"name": TEXT, "version": TEXT, "extensions": items(TEXT)}),
     "Health": record(

@@ -95,6 +95,12 @@ def prediction(response: Response, *, batched: bool) -> dict[str, Any]:
     if response.findings is not None:
         checks = verdicts(response.findings, len(response.prediction_ids))
         told["checks"] = checks if batched else checks[0]
+    if response.check_states is not None:
+        told["check_states"] = response.check_states
+    if response.p_values:
+        told["p_val"] = {
+            name: p if batched else float(p[0]) for name, p in response.p_values.items()
+        }
     return {
         "id": ids,
         "label": labels,

@@ -115,16 +115,23 @@ class Site:
             self.guard.show(given, found.findings, response.prediction_ids, response.variant)
         self.metrics.inference(served.name, rows, response, time.perf_counter() - started)
         if self.checks is not None and served.kind != "model":
-            self.checks.tap.put(
-                response.prediction_ids,
-                inputs,
-                response.outputs,
-                response.output,
-                response.kind,
-                response.variant,
-                session,
-            )
+            self._show(self.checks, response, inputs, session)
         return response
+
+    @staticmethod
+    def _show(checks: Host, response: Response, inputs: Tensors, session: str) -> None:
+        """Hand an answered request to the checks, and tell in it what they know by now."""
+        checks.tap.put(
+            response.prediction_ids,
+            inputs,
+            response.outputs,
+            response.output,
+            response.kind,
+            response.variant,
+            session,
+        )
+        response.check_states = checks.states()
+        response.p_values = checks.p_values(response, inputs, session)
 
 
 def open_site(

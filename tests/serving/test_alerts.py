@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from checks_worlds import World, inverted, stream
+from registry_worlds import Mlflow, mlflow_server
 
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.runtime.checks.host import Host
+from scanflow_serve.runtime.events import Event
+from scanflow_serve.serving.alarm_records import AlarmRecords
 from scanflow_serve.serving.alerts import PAUSES_S, Alerts, post_event
 
 DRIFT = (
@@ -64,6 +70,56 @@ def test_alarm_is_posted_as_a_cloud_event(tmp_path: Path) -> None:
     assert (event["specversion"], event["type"]) == ("1.0", "scanflow.check.alarm")
     assert (event["source"], event["subject"]) == ("/scanflow/digits", "drift")
     assert event["data"]["detector"] == "confidence"
+
+
+@pytest.mark.slow
+def test_alarm_becomes_a_run_in_mlflow(tmp_path: Path) -> None:
+    """A real server; a child process talks to it, and none of mlflow comes into this one."""
+    with mlflow_server(tmp_path) as mlflow:
+        records = AlarmRecords(mlflow.uri, "line-3", "digits")
+        alerts = Alerts("digits", lambda name: watch, record=records)
+        watch = World(DRIFT.replace("webhook: 'URL', ", ""), tmp_path).host().watches[0]
+        watch.life = watch.life.armed(0.0).read(1.0, 1, 0.0)
+        figures = {"score": 12000.0, "rows": 60.0}
+        said = {"state": "alarm", "detector": "confidence", "since": "01J"}
+        alerts(Event("check", "drift", "check drift: ok -> alarm", figures, said))
+        found = until(lambda: runs(mlflow, "line-3"))
+        alerts.close()
+    assert alerts.lost == 0
+    (run,) = found
+    tags = {each["key"]: each["value"] for each in run["data"]["tags"]}
+    assert (tags["scanflow.policy"], tags["scanflow.check"]) == ("digits", "drift")
+    assert tags["scanflow.detector"] == "confidence"
+    assert json.loads(tags["scanflow.event"])["type"] == "scanflow.check.alarm"
+    assert {each["key"]: each["value"] for each in run["data"]["metrics"]} == figures
+    assert run["info"]["status"] == "FINISHED"
+
+
+def runs(mlflow: Mlflow, experiment: str) -> list[Any]:
+    """Return the finished runs of *experiment*, none while it is not there."""
+    try:
+        found = mlflow.call(f"experiments/get-by-name?experiment_name={experiment}")
+    except HTTPError:
+        return []
+    ids = {"experiment_ids": [found["experiment"]["experiment_id"]]}
+    all_of = mlflow.call("runs/search", ids).get("runs", [])
+    return [run for run in all_of if run["info"]["status"] == "FINISHED"]
+
+
+def until(found: Callable[[], list[Any]]) -> list[Any]:
+    end = time.monotonic() + 120
+    while not (known := found()):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    return known
+
+
+@pytest.mark.slow
+def test_tracking_server_that_is_away_costs_the_alarm_alone(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"http://127\.0\.0\.1:9 .*"):
+        AlarmRecords("http://127.0.0.1:9", "line-3", "digits")(
+            {"type": "t", "subject": "drift", "data": {}}
+        )
 
 
 def test_webhook_that_refuses_is_tried_again(tmp_path: Path) -> None:

@@ -45,8 +45,13 @@ def test_every_section_that_is_not_active_is_named() -> None:
     assert named(contract("full.yaml")) == [
         "feedback",
         "store",
-        "track",
     ]
+
+
+def test_tracking_is_active_where_there_are_alarms_to_record() -> None:
+    track = {"uri": "http://127.0.0.1:5000"}
+    assert named(contract("quickstart.yaml", track=track)) == ["track"]
+    assert named(contract("quickstart.yaml", track=track, checks=[{"balance": {}}])) == []
 
 
 def test_batch_steps_are_found_however_deep_they_stand() -> None:
