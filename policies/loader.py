@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,27 @@ class PolicyFile:
             cure = f"Put the file into {self.folder}."
             raise PolicyError([Fault(str(self.path), 1, 1, "", rule, cure)])
         return resolved
+
+
+def located(
+    policy_file: PolicyFile, keys: Sequence[str | int], rule: str, cure: str
+) -> PolicyError:
+    """Return a fault that shows only once more than the file is known, at its place in the file.
+
+    Args:
+        keys: Of the value, from the root; list items by number.
+    """
+    report = Report(str(policy_file.path))
+    node = parse(policy_file.text, os.environ, report)
+    for key in keys:
+        if node is None:
+            break
+        node = node.items[key] if isinstance(key, int) else node.entries.get(key)
+    if node is None:  # written under an environment that is not ours
+        return PolicyError([Fault(str(policy_file.path), 1, 1, "", rule, cure)])
+    told = Report(str(policy_file.path))
+    told.add(node, rule, cure)
+    return PolicyError(told.faults)
 
 
 def load_policy(

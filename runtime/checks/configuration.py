@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scanflow_serve.policies import schema
-from scanflow_serve.policies.errors import DataError, UsageError
-from scanflow_serve.policies.loader import PolicyFile
+from scanflow_serve.policies.check_settings import WINDOWED
+from scanflow_serve.policies.errors import DataError, PolicyError, UsageError
+from scanflow_serve.policies.loader import PolicyFile, located
 from scanflow_serve.runtime.artifacts import file_digest
 from scanflow_serve.runtime.checks.blocks import reference_rows_needed
+from scanflow_serve.runtime.checks.recipes import DEFAULT
 from scanflow_serve.runtime.checks.rows import Reference
 from scanflow_serve.runtime.checks.statistics.splits import honoured_run_length
 from scanflow_serve.runtime.checks.strata import BESIDE_INPUTS, with_column
@@ -28,6 +30,7 @@ OWN = frozenset(
 )
 WARMUP_ROWS = 2000  # of live traffic, where there is no reference
 LEAST_WARMUP_ROWS = 700  # 210 calibration rows: the default run length
+UNCERTAIN = ("confidence", "entropy")  # methods that score what a model answers
 COOLDOWN_S = 300.0  # between two alerts of one check
 
 
@@ -37,6 +40,7 @@ class Configured:
 
     Attributes:
         where: Place in the policy, such as ``checks[1].drift``.
+        index: In the policy's list.
         reference: File of rows of normal times; None: live traffic teaches them.
         inputs: Names that the policy gives; empty: all inputs.
         run_length: Rows between false alarms that it asks for; None: the default.
@@ -55,6 +59,7 @@ class Configured:
     name: str
     kind: str
     where: str
+    index: int = 0
     workflow: str | None = None
     reference: str | None = None
     inputs: tuple[str, ...] = ()
@@ -84,7 +89,7 @@ class Configured:
 def configured(policy: schema.Policy) -> tuple[Configured, ...]:
     """Return the policy's checks in order."""
     return tuple(
-        _one(f"checks[{index}].{kind}", kind, check)
+        replace(_one(f"checks[{index}].{kind}", kind, check), index=index)
         for index, item in enumerate(policy.checks)
         for kind, check in item.items()
     )
@@ -185,22 +190,48 @@ def require_run_lengths(policy_file: PolicyFile) -> None:
     """Check that every reference file is there, and honours the run length that is asked for.
 
     Raises:
-        UsageError: More is asked for than its rows honour; says how many would.
+        PolicyError: More is asked for than its rows honour, or those of ``validation`` that
+            checks on answers learn from; says where, and how many would.
         DataError: A file lacks what the policy names.
     """
+    validation = policy_file.policy.validation
     for check in configured(policy_file.policy):
         data = check.data()
-        if data is None:
-            continue
-        rows = load_rows(data, policy_file).rows
+        rows = None if data is None else load_rows(data, policy_file).rows
         if check.run_length is None or check.settings.get("strict"):
             continue
-        # Balance ranks nothing: its predictive distribution needs no calibration set.
-        calibration = rows if check.kind in ("balance", "integrity") else rows * 3 // 10
-        try:
-            honoured_run_length(check.run_length, calibration)
-        except ValueError as error:
-            raise UsageError(f"{check.where}: {error}") from None
+        sizes = {} if rows is None else {"reference": _calibration_rows(check, rows)}
+        if validation is not None and _looks_at_answers(check, validation):
+            held_out = load_rows(validation, policy_file).rows
+            sizes["validation"] = held_out - held_out // 10  # a tenth verifies, nothing is fitted
+        for source, calibration in sizes.items():
+            try:
+                honoured_run_length(check.run_length, calibration)
+            except ValueError as error:
+                raise _too_long(policy_file, check, f"{error}", source) from None
+
+
+def _calibration_rows(check: Configured, rows: int) -> int:
+    """Return how many of a reference file's rows calibrate."""
+    # Balance ranks nothing: its predictive distribution needs no calibration set.
+    return rows if check.kind in ("balance", "integrity") else rows * 3 // 10
+
+
+def _looks_at_answers(check: Configured, validation: schema.Validation) -> bool:
+    """Return whether a check ranks what models answer to the rows of *validation*."""
+    if check.kind != "drift":
+        return False
+    method, members = check.settings.get("method", DEFAULT), check.settings.get("members")
+    if method in UNCERTAIN or "confidence" in (members or ()):
+        return True
+    divided = check.strata or check.block or method in WINDOWED
+    return members is None and not divided and validation.metric != "r2"
+
+
+def _too_long(policy_file: PolicyFile, check: Configured, text: str, source: str) -> PolicyError:
+    rule, _, cure = text.removeprefix("expected_run_length ").partition(". ")
+    keys = ("checks", check.index, check.kind, "expected_run_length")
+    return located(policy_file, keys, f"{rule} ({source})", cure)
 
 
 def digest(check: Configured, policy_file: PolicyFile, signature: Signature) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checks_worlds import FIRST, SECOND, World, inverted, noisy, policy_file, report, states, stream
 
-from scanflow_serve.policies.errors import UsageError
+from scanflow_serve.policies.errors import PolicyError, UsageError
 from scanflow_serve.runtime.checks import registry
 from scanflow_serve.runtime.checks.batches import batches
 from scanflow_serve.runtime.checks.configuration import require_run_lengths
@@ -271,8 +271,25 @@ def test_check_that_fails_is_disabled_with_an_event_and_the_others_go_on(
 def test_explicit_run_length_beyond_the_reference_is_refused_at_load(state: Path) -> None:
     checks = DRIFT.replace("drift: {", "drift: {expected_run_length: 100000, ")
     world = World(checks, state)
-    with pytest.raises(UsageError, match=r"checks\[0\]\.drift: expected_run_length must be <= 50"):
+    place = r"quickstart\.yaml:\d+:\d+: checks\[0\]\.drift\.expected_run_length "
+    with pytest.raises(PolicyError, match=rf"{place}must be <= 50 x .*\(reference\)\. Give 2000"):
         require_run_lengths(policy_file(world.checks))
+
+
+@pytest.mark.parametrize("setting", ["", "members: [confidence], ", "method: entropy, "])
+def test_run_length_beyond_the_validation_rows_is_refused_at_load(
+    state: Path, setting: str
+) -> None:
+    asked = f"drift: {{{setting}expected_run_length: 14000, "  # 270 of 300 rows honour 13,500
+    checks = f"  - {asked}reference: data/digits-train.npz}}"
+    with pytest.raises(PolicyError, match=r"must be <= 50 x 270 .*\(validation\)\. Give 280"):
+        require_run_lengths(policy_file(checks))
+    require_run_lengths(policy_file(checks.replace("14000", "13500")))
+
+
+def test_run_length_of_inputs_alone_asks_nothing_of_the_validation_rows(state: Path) -> None:
+    asked = "drift: {method: pca, members: [], expected_run_length: 14000, "
+    require_run_lengths(policy_file(f"  - {asked}reference: data/digits-train.npz}}"))
 
 
 def test_smallest_run_length_asked_for_is_the_models(state: Path) -> None:
