@@ -177,7 +177,7 @@ class RiverCheck:
             detector=self._name,
             since_at=self._found_at,
             rows=tuple(self._ids),
-            features=() if self._movement is None else self._movement.moved(),
+            features=() if self._movement is None else self._movement.moved(TOLD_ROWS),
             figures={"mean_rank": float(self._stream.latest(SHOWN_RANKS).mean())},
         )
 
