@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from scanflow_serve.runtime.checks.batches import batches
 from scanflow_serve.runtime.checks.configuration import require_run_lengths
 from scanflow_serve.runtime.checks.host import Host
 from scanflow_serve.runtime.checks.lifecycle import State
+from scanflow_serve.runtime.checks.replicas import merge_replicas
 from scanflow_serve.runtime.checks.tap import Tapped
 from scanflow_serve.runtime.engine import Engine, Served
 from scanflow_serve.runtime.events import Event
@@ -78,6 +79,32 @@ def over_file(policy_file: PolicyFile, data: Path) -> Outcome:
         engine.close()
 
 
+def over_states(policy_file: PolicyFile, folders: Sequence[Path]) -> Outcome:
+    """Return where the replicas that keep their states in *folders* stand together.
+
+    Raises:
+        UsageError: The policy has no checks, or one refuses its settings.
+        StateError: No folder has a state that fits the policy.
+        ScanflowError: No variant can answer on this host.
+    """
+    if not policy_file.policy.checks:
+        raise UsageError(f"{policy_file.path}: checks must not be empty, got none. Add one.")
+    engine = Engine(composition.prepared(policy_file, profile_host()))
+    events: list[Event] = []
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            host = Host(subject_of(engine), Path(scratch), events.append)
+            merge_replicas(host, folders)
+            return _outcome(host, host.rows, events)
+    finally:
+        engine.close()
+
+
+def _outcome(host: Host, rows: int, events: Sequence[Event]) -> Outcome:
+    found = tuple(check_json(host, watch) for watch in host.watches)
+    return Outcome(host.state, rows, host.run_length, found, tuple(each.text for each in events))
+
+
 def _over_rows(engine: Engine, data: Path, folder: Path) -> Outcome:
     main = engine.served(engine.policy_file.policy.name)
     names = [spec.name for spec in main.signature.inputs]
@@ -94,9 +121,7 @@ def _over_rows(engine: Engine, data: Path, folder: Path) -> Outcome:
         _inspect(guard, tapped)
         host.process(batches([tapped]), 1)
         rows += len(tapped.ids)
-    found = tuple(check_json(host, watch) for watch in host.watches)
-    texts = tuple(event.text for event in events)
-    return Outcome(host.state, rows, host.run_length, found, texts)
+    return _outcome(host, rows, events)
 
 
 def _answered(main: Served, inputs: Tensors) -> Iterator[Tapped]:

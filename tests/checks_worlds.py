@@ -79,8 +79,8 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     events: list[Event] = field(default_factory=list)
 
-    def host(self, *, validation: bool = True) -> Host:
-        """Return a host that is armed, as after a start of the server."""
+    def host(self, *, validation: bool = True, armed: bool = True) -> Host:
+        """Return a host that is armed, as after a start of the server; or one that is fresh."""
         loaded = policy_file(self.checks, self.extra)
         if not validation:
             loaded = replace(loaded, policy=loaded.policy.model_copy(update={"validation": None}))
@@ -93,7 +93,8 @@ class World:
             limit_s=self.limit_s,
             cost_share=self.cost_share,
         )
-        host.arm()
+        if armed:
+            host.arm()
         return host
 
     def answered(self, pixels: Array, variant: str = FIRST) -> Tapped:

@@ -169,6 +169,13 @@ class Host:
         with self._lock:
             self._learning.begin()
 
+    def begin_merged(self) -> None:
+        """Settle the budget and read all checks, once replicas' states were taken up."""
+        with self._lock:
+            self.rows = max((watch.rows for watch in self.watches), default=0)
+            self._budget.settle()
+            self._budget.read(0)
+
     def process(self, rows: Sequence[Observed], requests: int) -> None:
         """Show live rows to every check, and let their lives go on."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -221,8 +221,10 @@ class Watch:
     def resume(self) -> bool:
         """Take up what was kept; return whether there was something, and it is armed."""
         kept = self.storage.load(self.name, self.digest)
-        if kept is None:
-            return False
+        return kept is not None and self.take_up(kept)
+
+    def take_up(self, kept: Checkpoint) -> bool:
+        """Go on where *kept* was; return whether it is armed."""
         life = Life.from_json(dict(kept.document["life"]))
         if life.disabled or life.phase != "armed":
             return False  # a restart is a new chance
@@ -230,6 +232,11 @@ class Watch:
             return False
         self.life, self.rows = life, int(kept.document["rows"])
         return True
+
+    def merge(self, others: Sequence[Checkpoint]) -> None:
+        """Count the states of replicas in, which saw other rows."""
+        if self._guarded(self.check.merge, [each.arrays for each in others]) is not _FAILED:
+            self.rows += sum(int(each.document["rows"]) for each in others)
 
     def disable(self, why: str) -> None:
         """Switch it off for good, with an event; the others and the server go on."""

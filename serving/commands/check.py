@@ -14,13 +14,19 @@ from scanflow_serve.serving.commands.options import command, json_option, policy
 @click.option(
     "--data",
     metavar="FILE",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Rows to look at, in order: .npz or .csv.",
 )
+@click.option(
+    "--merge",
+    metavar="STATE",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="State folder of a replica that serves this policy; repeat it for each.",
+)
 @json_option
-def check(policy: Path, data: Path, as_json: bool) -> None:
-    """Run the policy's checks over the rows of a file.
+def check(policy: Path, data: Path | None, merge: tuple[Path, ...], as_json: bool) -> None:
+    """Run the policy's checks over the rows of a file, or tell where its replicas stand together.
 
     The variant that this host would serve answers each row. Exit 1 where a check is in alarm.
     """
@@ -29,7 +35,13 @@ def check(policy: Path, data: Path, as_json: bool) -> None:
     from scanflow_serve.policies.loader import load_policy
     from scanflow_serve.serving import check_report, offline_checks
 
-    found = offline_checks.over_file(load_policy(policy), data)
+    if (data is None) == (not merge):
+        raise click.UsageError("Give --data FILE, or --merge STATE once for each replica.")
+    loaded = load_policy(policy)
+    if data is None:
+        found = offline_checks.over_states(loaded, merge)
+    else:
+        found = offline_checks.over_file(loaded, data)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:

@@ -9,6 +9,15 @@ import numpy as np
 import pytest
 from checks_worlds import inverted, stream
 
+from scanflow_serve.policies.loader import load_policy
+from scanflow_serve.runtime.checks.batches import batches
+from scanflow_serve.runtime.checks.host import Host
+from scanflow_serve.runtime.checks.tap import Tapped
+from scanflow_serve.runtime.engine import Engine
+from scanflow_serve.runtime.host.profile import profile_host
+from scanflow_serve.runtime.prediction_ids import prediction_ids
+from scanflow_serve.serving import composition
+from scanflow_serve.serving.checks import subject_of
 from scanflow_serve.serving.cli import main
 
 CHECKS = """
@@ -56,6 +65,50 @@ def test_drifted_rows_fail_and_the_table_says_since_which_row(
     table = capsys.readouterr().out
     assert "300 rows: alarm" in table
     assert "reconstruction error of pixels" in table
+
+
+def replicas(policy: Path, parts: dict[str, np.ndarray], folder: Path) -> list[str]:
+    """Return the options that name replicas which saw the *parts*, each in a folder of its own."""
+    engine = Engine(composition.prepared(load_policy(policy), profile_host()))
+    pipeline = engine.served("digits").pipeline
+    for name, rows in parts.items():
+        host = Host(subject_of(engine), folder / name, lambda _: None)
+        host.arm()
+        inputs = {"pixels": rows.astype(np.float32)}
+        variant = pipeline.candidate.variant_id
+        told = (pipeline.run(inputs), pipeline.output, pipeline.kind, variant, 0.0, "", 0)
+        host.process(batches([Tapped(prediction_ids(len(rows)), inputs, *told)]), 1)
+        host.checkpoint(force=True)
+        host.close()
+    engine.close()
+    return [each for name in parts for each in ("--merge", str(folder / name))]
+
+
+def test_replicas_stand_together(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"a": stream(1, 30), "b": inverted(stream(2, 30))}
+    options = replicas(policy, parts, tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(policy), *options, "--json"])
+    assert ended.value.code == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["rows"]) == ("alarm", 60)
+    drift = next(each for each in told["checks"] if each["name"] == "drift")
+    assert drift["state"] == "alarm"
+    assert drift["evidence"]["since"]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_neither_or_both_of_file_and_replicas_are_a_usage_error(
+    policy: Path, tmp_path: Path, both: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(policy), "--merge", str(tmp_path)] if both else []
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(policy), *options])
+    assert ended.value.code == 2
+    assert "Give --data FILE, or --merge STATE once for each replica" in capsys.readouterr().err
 
 
 def test_policy_without_checks_is_told_so(

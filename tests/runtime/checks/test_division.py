@@ -266,9 +266,10 @@ def test_an_input_divides_rows() -> None:
 
 
 def test_memory_of_live_rows_is_told_once(tmp_path: Path) -> None:
-    world = World("  - drift: {method: pca, members: [], warmup_rows: 700}", tmp_path)
+    world = World("  - drift: {method: pca, members: [], warmup_rows: 2000}", tmp_path)
     host = world.host()
-    rows = stream(0, 1003)
-    world.feed(host, (rows[3:] + rows[2:-1] + rows[1:-2] + rows[:-3]) / 4)
+    rows = stream(0, 2301)
+    world.feed(host, (rows[1:] + rows[:-1]) / 2, batch=100)
+    assert host.watches[0].life.phase == "armed"
     said = [text for text in world.texts("drift") if "resemble their neighbours" in text]
     assert len(said) == 1
