@@ -163,8 +163,16 @@ class Portfolio:
                 f"share_{stake.member.name}": round(exp(stake.log_wealth - self._log_wealth()), 4)
                 for stake in self.stakes
                 if stake.member.ready and self._log_wealth() > -np.inf
-            },
+            }
+            | self._figures(),
         )
+
+    def _figures(self) -> dict[str, float]:
+        """Return what members can tell in figures beside their share."""
+        ready = (stake.member for stake in self.stakes if stake.member.ready)
+        tell = (getattr(member, "figures", None) for member in ready)
+        told = (each() for each in tell if each is not None)
+        return {name: value for figures in told for name, value in figures.items()}
 
     @property
     def cautions(self) -> tuple[str, ...]:

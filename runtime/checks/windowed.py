@@ -102,6 +102,11 @@ class WindowMember:
         """Return nothing: the portfolio has the histograms of inputs."""
         return ()
 
+    def figures(self) -> dict[str, float]:
+        """Return how many features moved in the last window, by Benjamini and Hochberg at 5 %."""
+        last = self.detector.comparison
+        return {} if last is None else {f"{self.name}_features_moved": float(last.moved())}
+
     def state(self) -> dict[str, Array]:
         """Return all that is kept over a restart, as arrays."""
         kept = {f"detector/{name}": array for name, array in self.detector.state().items()}

@@ -12,6 +12,7 @@ from scanflow_serve.runtime.checks.statistics.distances import DISTANCES
 from scanflow_serve.runtime.checks.statistics.multiplicity import benjamini_hochberg, holm
 from scanflow_serve.runtime.tensors import Array
 
+LEVEL = 0.05  # share of errors among the features that are told to have moved
 LEAST_PSI = 0.1  # less is no drift, however many rows make it significant
 
 
@@ -33,10 +34,9 @@ class Comparison:
     p_values: Array
     q_values: Array
 
-    @property
-    def ranking(self) -> Array:
-        """Return the features' numbers, those that moved most first."""
-        return np.lexsort((-self.statistic, self.q_values))
+    def moved(self, level: float = LEVEL) -> int:
+        """Return how many features moved; a share *level* of these by chance."""
+        return int((self.q_values <= level).sum())
 
     def state(self) -> dict[str, Array]:
         """Return all of it, as arrays to be kept."""

@@ -45,6 +45,16 @@ def test_clean_stream_stays_quiet_and_a_drifted_one_alarms(state: Path) -> None:
     assert drift.life.state == host.state == "alarm"
 
 
+def test_evidence_of_windows_tells_how_many_features_moved(state: Path) -> None:
+    checks = "  - drift: {method: ks, reference: data/digits-train.npz, input: pixels, window: 50}"
+    world = World(checks, state)
+    host = world.host()
+    world.feed(host, inverted(stream(1, 400)))
+    evidence = host.watches[0].life.evidence
+    assert evidence is not None
+    assert 30 <= evidence.figures["ks_features_moved"] <= 64
+
+
 def test_evidence_names_detector_beginning_rows_and_features(state: Path) -> None:
     world = World(DRIFT, state)
     host = world.host()
