@@ -123,7 +123,7 @@ def test_blocks_of_sessions_that_take_turns_are_kept_apart() -> None:
 
 
 def test_too_few_blocks_are_refused_with_the_rows_that_it_takes() -> None:
-    with pytest.raises(ValueError, match=r"there must be >= 20 blocks of 100 rows.*Give 6677"):
+    with pytest.raises(ValueError, match=r"there must be >= 20 blocks of 100 rows.*Give 6667"):
         watched(remembering(0, 4000), block=100)
 
 
