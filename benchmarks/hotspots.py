@@ -2,8 +2,8 @@
 
     python benchmarks/hotspots.py [--requests 5000]
 
-One row of 64 floats to `/predict`, answered or refused because its deadline can't be met, through the
-whole application in this process, without sockets;
+One row of 64 floats to `/predict`, answered, or refused because its deadline can't be met, through
+the whole application in this process, without sockets;
 then the imports of a serving process. Beside `overhead.py`, for whoever wants a figure lower.
 """
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from scanflow_serve.runtime.calibration.benchmark import Call, Clock, undisturbed
 
-ROUNDS = 3  # alone and together in turn, so that a neighbour disturbs both alike
+ROUNDS = 3  # alone and together in turn
 MIN_CALLS = 2  # of a window, and of each caller
 
 
@@ -63,16 +63,18 @@ def measure_contention(
 ) -> float:
     """Return how many times as long a call takes while *callers* make it at once.
 
-    From 1 to *callers*: more than that would be slower than one caller after another.
+    From 1 to *callers*: more than that would be slower than one caller after another. The best
+    round of each counts: a neighbour on the host's cores only ever adds, and most to those who
+    want all of them.
     """
     if callers == 1:
         return 1.0
-    factors = []
+    alone, crowded = [], []
     for _ in range(ROUNDS):
-        alone = measure_window(call, 1, window_s, clock)
-        crowded = measure_window(call, callers, window_s, clock)
-        factors.append(statistics.median(crowded.took_s) / statistics.median(alone.took_s))
-    return min(max(1.0, statistics.median(factors)), float(callers))
+        alone.append(measure_window(call, 1, window_s, clock).took_s)
+        crowded.append(measure_window(call, callers, window_s, clock).took_s)
+    factor = min(map(statistics.median, crowded)) / min(map(statistics.median, alone))
+    return min(max(1.0, factor), float(callers))
 
 
 def _calls(call: Call, window_s: float, clock: Clock) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from scanflow_serve.runtime.calibration import contention
 from scanflow_serve.runtime.calibration.contention import (
     least_s,
     measure_contention,
@@ -80,3 +81,29 @@ def test_failure_of_a_caller_is_raised() -> None:
 
     with pytest.raises(ValueError, match="no such row"):
         measure_window(call, 2, 0.1)
+
+
+def test_neighbour_in_some_rounds_is_no_contention() -> None:
+    clock = ThreadClock()
+    here, rounds = threading.get_ident(), iter([1.0, 1.0, 3.0, 1.5, 2.0, 3.0])
+
+    class Disturbed:
+        factor = 1.0
+
+        def __call__(self) -> None:
+            clock.now += 0.020 * self.factor * (1.0 if threading.get_ident() == here else 1.1)
+
+    call = Disturbed()
+
+    def window_clock() -> float:
+        return clock.now
+
+    begun = measure_window
+
+    def disturbed(*arguments: object) -> object:
+        call.factor = next(rounds)
+        return begun(*arguments)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contention, "measure_window", disturbed)
+        assert measure_contention(call, 2, 0.2, window_clock) == pytest.approx(1.1)
