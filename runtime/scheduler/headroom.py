@@ -26,8 +26,8 @@ def planned_load(
     Source:
         Kingman (1961), The single server queue in heavy traffic.
 
-    >>> planned_load(1.0, 14.0, 420.0, least=0.85, most=0.95)
-    0.925...
+    >>> round(planned_load(1.0, 14.0, 420.0, least=0.85, most=0.95), 3)
+    0.925
     """
     if slack_ms <= 0:
         return least
