@@ -36,17 +36,31 @@ class Foretold:
     optimum: float
 
 
-def subject(policy: Path, cache: Path, ratio: Mapping[str, float]) -> simulation.Subject:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How the host did in one live run.
+
+    Attributes:
+        ratio: By variant, how much slower calls ran than when they were measured, as the server's
+            own scheduler saw it, on average; a simulator does not know of neighbours.
+        overhead_ms: Processor time of a request beside inference: the server's event loop as it
+            measured itself, and the generator, which shares the cores.
+    """
+
+    ratio: Mapping[str, float]
+    overhead_ms: float
+
+
+def subject(policy: Path, cache: Path, seen: Seen) -> simulation.Subject:
     """Return what is to be simulated: the plan by which *policy* was served.
 
     Args:
         cache: `SCANFLOW_CACHE` of the server.
-        ratio: By variant, how much slower the host ran than when it was measured, as the server's
-            own scheduler saw it; a simulator does not know of neighbours.
     """
     with _environment("SCANFLOW_CACHE", str(cache)):
-        found = simulation.subject(policy, None, None, None, None)
-    slower = tuple(_slower(each, ratio.get(each.variant, 1.0)) for each in found.setting.options)
+        found = simulation.subject(policy, None, None, None, seen.overhead_ms)
+    options = found.setting.options
+    slower = tuple(_slower(each, seen.ratio.get(each.variant, 1.0)) for each in options)
     return replace(found, setting=replace(found.setting, options=slower))
 
 
@@ -63,11 +77,12 @@ def foretold(
 
 def _slower(option: Option, ratio: float) -> Option:
     curve = option.curve
+    ratio /= curve.contention  # which the curve has in it already
     latency = {
         rows: Latency(curve.p50_ms(rows) * ratio, curve.p95_ms(rows) * ratio, 0)
         for rows in range(1, curve.max_batch + 1)
     }
-    return replace(option, curve=Curve(latency, curve.max_batch))
+    return replace(option, curve=Curve(latency, curve.max_batch, curve.contention))
 
 
 @contextmanager

@@ -12,10 +12,11 @@ import argparse
 import json
 import statistics
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,16 @@ import psutil
 import rivals
 from contenders import BUILD, ROOT, served
 from load import Body, burst, generator
-from openloop import Fleet, fleet
+from openloop import Fleet, Outcomes, fleet
 from page import machine, update
 from processes import Running
 from rivals import FAMILY, LIMIT_MS, Rival
-from switching_cells import CELLS, Cell, Record, record, schedule
+from switching_cells import CELLS, LOADS, Cell, Record, record, schedule
 from switching_tables import OURS, Results, table
 
 PROCESSES = 2
 GRACE_S = 1.0  # after the last request; what comes later would have missed anyway
+WATCH_S = 0.5  # between looks at how our scheduler sees the host
 SETTLE_S, IDLE = 20.0, 0.1  # at most; of a core, below which a server is idle
 CONNECTIONS = 8  # in the measurement of the capacity
 STATICS = tuple(f"static-{member.name}" for member in family.MEMBERS)
@@ -82,17 +84,21 @@ def compared(
     servers: Mapping[str, Running],
     senders: Fleet,
     capacity_rps: float,
-) -> tuple[list[Record], dict[Cell, list[dict[str, float]]]]:
-    """Return what came of all cells, and by cell the ratios that our scheduler saw."""
+) -> tuple[list[Record], dict[Cell, list[foretold.Seen]]]:
+    """Return what came of all cells, and by cell how our scheduler saw the host."""
     accuracy, classes = family.accuracies(FAMILY), family.judged().classes
     found: list[Record] = []
-    ratios: dict[Cell, list[dict[str, float]]] = {cell: [] for cell in run.cells}
+    seen: dict[Cell, list[foretold.Seen]] = {cell: [] for cell in run.cells}
     for repeat in range(run.repeats):
         for cell in run.cells:
             sent = schedule(cell, capacity_rps, run.seconds, repeat, len(classes))
             for rival in chosen:
                 server = servers[rival.key]
-                outcomes = senders.send(rival.target(server.url), sent, grace_s=GRACE_S)
+                target = rival.target(server.url)
+                with watched(server) as told:
+                    outcomes = senders.send(target, sent, grace_s=GRACE_S)
+                if rival.key == OURS:
+                    seen[cell].append(_seen(told, outcomes))
                 settle(server)
                 truth = classes[sent.body]
                 key = next(key for key in CHOICES if rival.key.startswith(key))
@@ -110,9 +116,7 @@ def compared(
                     )
                 )
                 say(_line(run, found[-1]))
-                if key == OURS:
-                    ratios[cell].append(_ratios(server))
-    return found, ratios
+    return found, seen
 
 
 def prefer(processes: Iterable[psutil.Process], nice: int) -> None:
@@ -138,9 +142,38 @@ def settle(server: Running) -> None:
         busy = server.cpu_s() - before > 0.2 * IDLE
 
 
-def _ratios(server: Running) -> dict[str, float]:
-    lanes = ask(server, "/plan")["lanes"]
-    return {each["variant"]: each["ratio"] for lane in lanes for each in lane["options"]}
+@contextmanager
+def watched(server: Running) -> Iterator[list[Any]]:
+    """Collect what ``GET /plan`` tells every `WATCH_S` until the block ends; ours has one."""
+    told: list[Any] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_S):
+            with suppress(OSError):  # another server has no such route, or is too busy
+                told.append(ask(server, "/plan"))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield told
+    finally:
+        over.set()
+        thread.join()
+
+
+def _seen(told: Sequence[Any], outcomes: Outcomes) -> foretold.Seen:
+    """Return means over the run; the end tells of its last calls only, and is soon forgotten."""
+    ratios: dict[str, list[float]] = {}
+    for plan in told:
+        for each in (option for lane in plan["lanes"] for option in lane["options"]):
+            ratios.setdefault(each["variant"], []).append(each["ratio"])
+    upkeep = [plan["upkeep_ms"] for plan in told if plan["upkeep_ms"] is not None]
+    sending_ms = 1000 * outcomes.cpu_s / len(outcomes)
+    return foretold.Seen(
+        {variant: statistics.geometric_mean(found) for variant, found in ratios.items()},
+        (statistics.fmean(upkeep) if upkeep else 0.0) + sending_ms,
+    )
 
 
 def _line(run: Run, found: Record) -> str:
@@ -157,16 +190,16 @@ def _line(run: Run, found: Record) -> str:
 
 
 def foretelling(
-    run: Run, capacity_rps: float, ratios: Mapping[Cell, list[dict[str, float]]]
+    run: Run, capacity_rps: float, seen: Mapping[Cell, list[foretold.Seen]]
 ) -> list[foretold.Foretold]:
     """Return what the simulator says of the same arrivals on a host as slow as this one was."""
     policy = BUILD / f"policy-{OURS}" / "policy.yaml"
     rows = len(family.judged().classes)
     told = []
-    for cell, seen in ratios.items():
-        for repeat, ratio in enumerate(seen):
+    for cell, runs in seen.items():
+        for repeat, host in enumerate(runs):
             sent = schedule(cell, capacity_rps, run.seconds, repeat, rows)
-            subject = foretold.subject(policy, BUILD / "cache", ratio)
+            subject = foretold.subject(policy, BUILD / "cache", host)
             told.append(foretold.foretold(subject, sent, cell.trace, cell.load, repeat))
     return told
 
@@ -201,9 +234,9 @@ def measure(run: Run, keys: Sequence[str]) -> dict[str, Any]:
         fastest = next(rival for rival in chosen if rival.key == STATICS[0])
         capacity_rps = capacity(fastest, servers[fastest.key], 3.0)
         say(f"capacity: {capacity_rps:.0f} requests/s, {family.FASTEST} alone")
-        records, ratios = compared(run, chosen, servers, senders, capacity_rps)
+        records, seen = compared(run, chosen, servers, senders, capacity_rps)
         switched = pinned(run, senders) if run.pins else None
-    told = foretelling(run, capacity_rps, ratios)
+    told = foretelling(run, capacity_rps, seen)
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -212,7 +245,7 @@ def measure(run: Run, keys: Sequence[str]) -> dict[str, Any]:
         "accuracy": family.accuracies(FAMILY),
         "names": {key: rival.contender.name for key, rival in zip(keys, chosen, strict=True)},
         "records": [asdict(found) for found in records],
-        "ratios": [[asdict(cell), seen] for cell, seen in ratios.items()],
+        "seen": [[asdict(cell), [asdict(run) for run in runs]] for cell, runs in seen.items()],
         "foretold": [asdict(each) for each in told],
         "switched": None if switched is None else asdict(switched),
     }
@@ -258,6 +291,7 @@ def main() -> None:
         "--nice", type=int, default=0, help="of all that is measured; below 0: root"
     )
     parser.add_argument("--traces", help="of poisson, gamma, mmpp, step, spike; default: all")
+    parser.add_argument("--loads", help="of those of Poisson and gamma, as 0.6,5; default: all")
     parser.add_argument("--only", default=",".join(CHOICES), help=f"of {','.join(CHOICES)}")
     parser.add_argument("--skip-install", action="store_true", help="environments are as they are")
     parser.add_argument("--update", type=Path, metavar="FILE", help="put the tables into FILE")
@@ -266,8 +300,14 @@ def main() -> None:
     if not {OURS, STATICS[0]} <= set(keys):
         parser.error(f"--only must hold {OURS} and {STATICS[0]}, which sets the capacity")
     traces = options.traces.split(",") if options.traces else {cell.trace for cell in CELLS}
+    loads = {float(load) for load in options.loads.split(",")} if options.loads else set(LOADS)
+    chosen = [
+        cell
+        for cell in CELLS
+        if cell.trace in traces and (cell.load in loads or cell.trace not in ("poisson", "gamma"))
+    ]
     run = Run(
-        cells=QUICK if options.quick else [cell for cell in CELLS if cell.trace in traces],
+        cells=QUICK if options.quick else chosen,
         repeats=1 if options.quick else options.repeats,
         seconds=3.0 if options.quick else options.seconds,
         pins=min(options.pins, 1000) if options.quick else options.pins,

@@ -26,7 +26,8 @@ class Measurement:
         load_s: Seconds to load it.
         memory_mb: Resident memory that loading and running it added.
         latency: Batch size -> latency; always holds 1 (or the model's fixed batch size).
-        throughput_rps: Sustained rows per second at the best batch size.
+        throughput_rps: Sustained rows per second at the best batch size, with as many calls at
+            once as the host's cores hold.
         best_batch: That batch size.
         size_mb: Of the artifacts' files.
         energy_mj: Millijoules per row; None where no counter exists.
@@ -35,6 +36,8 @@ class Measurement:
         declared: `accuracy` comes from the policy, not from a measurement.
         kind: What the classification output holds.
         unscored: Why `accuracy` could not be measured, although there is validation data.
+        contention: Factor on the latency of a call while as many run as the host's cores hold,
+            1 at least; None: not measured.
     """
 
     load_s: float
@@ -49,6 +52,7 @@ class Measurement:
     declared: bool = False
     kind: OutputKind = "other"
     unscored: str = ""
+    contention: float | None = None
 
     @property
     def latency_p95_ms(self) -> float:
@@ -73,6 +77,7 @@ class Measurement:
             "declared": self.declared,
             "kind": self.kind,
             "unscored": self.unscored,
+            "contention": self.contention,
         }
 
     @classmethod

@@ -25,6 +25,10 @@ from scanflow_serve.serving import planning
 from scanflow_serve.serving.progress import Progress
 
 check_plot = plot.check_format
+UNKNOWN_CONTENTION = (
+    "How much calls at the same time slow each other down was not measured of every variant, and "
+    "is taken as not at all. Measure again: scanflow-serve calibrate POLICY --recalibrate."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,14 @@ class Subject:
 
     Attributes:
         host: HostProfile.fingerprint.
+        notes: What a person should know.
     """
 
     policy: str
     host: str
     setting: Setting
     machine: Machine
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,10 @@ def subject(
     made = setting(plan, policy_file.policy, host, deadline_ms)
     overhead_ms = OVERHEAD_MS if overhead_ms is None else overhead_ms
     machine = Machine(made.cores, overhead_ms, made.tuning.inline_ms)
-    return Subject(policy_file.policy.name, plan.host, made, machine)
+    figures = (verdict.measurement for verdict in plan.verdicts)
+    unknown = any(each is not None and each.contention is None for each in figures)
+    notes = (UNKNOWN_CONTENTION,) if unknown else ()
+    return Subject(policy_file.policy.name, plan.host, made, machine, notes)
 
 
 def _kept(policy_file: PolicyFile) -> tuple[Plan, HostProfile] | None:
@@ -162,7 +171,7 @@ def simulate(
     found = tuple(
         runs(arrivals, subject.setting, machine, seed=seed, compare=compare, progress=progress)
     )
-    bound, notes = None, []
+    bound, notes = None, [*subject.notes]
     if compare:
         try:
             bound = optimum(arrivals, subject.setting, machine.overhead_ms)

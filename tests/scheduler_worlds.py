@@ -20,9 +20,15 @@ MAX_BATCH = 32
 
 
 def option(
-    name: str, accuracy: float, call_ms: float, row_ms: float, threads: int = 1, tail: float = 1.2
+    name: str,
+    accuracy: float,
+    call_ms: float,
+    row_ms: float,
+    threads: int = 1,
+    tail: float = 1.2,
+    contention: float = 1.0,
 ) -> Option:
-    """Return an option whose calls take *call_ms* and *row_ms* for each row."""
+    """Return an option whose calls take *call_ms* and *row_ms* for each row, alone on the host."""
     latency = {
         rows: Latency(call_ms + row_ms * rows, (call_ms + row_ms * rows) * tail, 50)
         for rows in (1, 2, 4, 8, 16, 32)
@@ -32,7 +38,7 @@ def option(
         id=name,
         variant=name,
         models=(name,),
-        curve=Curve(latency, MAX_BATCH),
+        curve=Curve(latency, MAX_BATCH, contention),
         threads=threads,
         accuracy=accuracy,
         worth={"objective": accuracy, "accuracy": accuracy, "latency": quick, "balanced": quick},

@@ -21,14 +21,20 @@ def option(
     *,
     threads: int = 1,
     spread: float = 1.2,
+    contention: float = 1.0,
 ) -> Option:
-    """Return an option with calls of *call_ms* and *row_ms* a row, p95 *spread* times that."""
+    """Return an option with calls of *call_ms* and *row_ms* a row, p95 *spread* times that.
+
+    Args:
+        contention: Factor on both while all cores are busy.
+    """
     curve = Curve(
         {
             rows: Latency(call_ms + row_ms * rows, (call_ms + row_ms * rows) * spread, 50)
             for rows in (1, 2, 4, 8, 16, 32)
         },
         MAX_BATCH,
+        contention,
     )
     worth = -row_ms if accuracy is None else accuracy
     return Option(

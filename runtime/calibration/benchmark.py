@@ -1,4 +1,4 @@
-"""How fast something is: latency at every batch size, and rows per second."""
+"""How fast something is: latency at every batch size, of one call at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ WARM_UP = 3  # calls; the first ones allocate, and may compile for the shape
 ROUNDS = 3  # each visits all batch sizes, so that a disturbance does not hit only one of them
 MIN_SAMPLES = 2  # of one round
 MAX_SAMPLES = 5_000  # of one round; more would not move a p95
-MIN_WINDOW_CALLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def measure_latency(
     Args:
         calls: Batch size -> a call with that many rows; the smallest is always measured.
     """
-    with _undisturbed():
+    with undisturbed():
         batches = _worthwhile(calls, effort, clock)
         share_s = effort.slice_s / (ROUNDS * len(batches))
         rounds: dict[int, list[Sequence[float]]] = {batch: [] for batch in batches}
@@ -71,19 +70,6 @@ def measure_latency(
             for batch in batches:
                 rounds[batch].append(_samples(calls[batch], share_s, clock))
     return {batch: _latency(samples) for batch, samples in rounds.items()}
-
-
-def measure_throughput(
-    call: Call, rows: int, window_s: float, clock: Clock = time.perf_counter
-) -> tuple[float, int]:
-    """Return rows per second of one caller that never pauses, and the calls it made."""
-    calls = 0
-    with _undisturbed():
-        start = clock()
-        while (elapsed := clock() - start) < window_s or calls < MIN_WINDOW_CALLS:
-            call()
-            calls += 1
-    return calls * rows / elapsed, calls
 
 
 def best_batch(latency: Mapping[int, Latency]) -> int:
@@ -132,7 +118,7 @@ def _latency(rounds: Sequence[Sequence[float]]) -> Latency:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Keep the cyclic garbage collector out of the timings: the server tames it too."""
     was_enabled = gc.isenabled()
     gc.collect()

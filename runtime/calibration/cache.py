@@ -21,7 +21,7 @@ from scanflow_serve.runtime.tensors import OutputKind
 from scanflow_serve.runtime.variants import Candidate
 from scanflow_serve.runtime.workflow import graph
 
-FORMAT = 3  # raised when what is measured changes its meaning
+FORMAT = 4  # raised when what is measured changes its meaning
 KEPT_REFUSALS = ("unsupported",)  # a crash or a timeout may pass
 
 log = logging.getLogger(__name__)

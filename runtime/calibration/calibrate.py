@@ -85,7 +85,7 @@ def calibrate(
         done = sum(len(earlier) for earlier in groups[:number])
         if progress:
             progress(done, len(missing), group[0].id)
-        results = _measure(policy_file, group, artifacts, kinds, clock, len(groups) - number)
+        results = _measure(policy_file, group, artifacts, host, kinds, clock, len(groups) - number)
         for candidate, result in zip(group, results, strict=True):
             cache.put(keys[candidate.id], result)
             _record(outcome, policy_file, candidate, result)
@@ -125,6 +125,7 @@ def _measure(
     policy_file: PolicyFile,
     group: tuple[Candidate, ...],
     artifacts: Mapping[str, Sequence[Artifact]],
+    host: HostProfile,
     kinds: Mapping[str, OutputKind],
     budget: _Budget,
     groups_left: int,
@@ -140,7 +141,8 @@ def _measure(
         window_s=min(WINDOW_S, share_s),
     )
     with tempfile.TemporaryDirectory(prefix="scanflow-calibration-") as folder:
-        job = Job(policy_file, group, artifacts, effort, Path(folder), kinds)
+        cores = max(1, int(host.cpu.cores))
+        job = Job(policy_file, group, artifacts, effort, Path(folder), cores, kinds)
         return run_child(job, budget.timeout_s())
 
 

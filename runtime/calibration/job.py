@@ -27,6 +27,7 @@ class Job:
     Attributes:
         candidates: They differ only in threads; the first has the most.
         artifacts: By model name, of all models that the run's slots name; see `Supply.artifacts`.
+        cores: That the server has.
         kinds: Of models' classification outputs, as far as they are known.
         folder: Where the child writes a result per candidate, as soon as it has it.
     """
@@ -36,6 +37,7 @@ class Job:
     artifacts: Mapping[str, Sequence[Artifact]]
     effort: Effort
     folder: Path
+    cores: int
     kinds: Mapping[str, OutputKind] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Job:
             },
             "effort": asdict(self.effort),
             "folder": str(self.folder),
+            "cores": self.cores,
             "kinds": dict(self.kinds),
         }
 
@@ -74,6 +77,7 @@ class Job:
             },
             effort=Effort(**value["effort"]),
             folder=Path(value["folder"]),
+            cores=value["cores"],
             kinds=value["kinds"],
         )
 

@@ -30,12 +30,13 @@ from scanflow_serve.runtime.artifacts import Artifact
 from scanflow_serve.runtime.backends import registry
 from scanflow_serve.runtime.backends.registry import CPU
 from scanflow_serve.runtime.backends.session import Session
-from scanflow_serve.runtime.calibration import benchmark, rows
+from scanflow_serve.runtime.calibration import benchmark, contention, rows
 from scanflow_serve.runtime.calibration.energy import find_meter
 from scanflow_serve.runtime.calibration.job import Job, Result, write_result
 from scanflow_serve.runtime.calibration.memory import MemoryGauge
-from scanflow_serve.runtime.measurements import Measurement, Refusal
+from scanflow_serve.runtime.measurements import Latency, Measurement, Refusal
 from scanflow_serve.runtime.process import die_with_parent
+from scanflow_serve.runtime.scheduler.tuning import INLINE_MS
 from scanflow_serve.runtime.supply import artifact_for, class_names
 from scanflow_serve.runtime.tensors import Tensors
 from scanflow_serve.runtime.validation import Rows
@@ -121,11 +122,13 @@ class Bench:
         }
         latency = benchmark.measure_latency(calls, effort)
         best = benchmark.best_batch(latency)
+        callers = self._callers(candidate, latency[best])
         meter = find_meter()
         if meter:
             meter.start()
-        throughput, done = benchmark.measure_throughput(calls[best], best, effort.window_s)
-        energy_mj = meter.stop() / (done * best) if meter else None
+        window = contention.measure_window(calls[best], callers, effort.window_s)
+        rows_done = len(window.took_s) * best
+        energy_mj = meter.stop() / rows_done if meter else None
         if self._memory_mb is None:
             # The rows are the caller's, not the model's.
             own_mb = sum(array.nbytes for array in block.values()) / 2**20
@@ -136,7 +139,7 @@ class Bench:
                 load_s=load_s,
                 memory_mb=self._memory_mb,
                 latency=latency,
-                throughput_rps=throughput,
+                throughput_rps=rows_done / window.elapsed_s,
                 best_batch=best,
                 size_mb=self._size_mb(candidate),
                 energy_mj=energy_mj,
@@ -146,9 +149,23 @@ class Bench:
                 else 0,
                 kind=served.kind,
                 unscored=self._unscored,
+                contention=self._contention(calls[best], callers, latency[best]),
             ),
             outputs=self._outputs,
         )
+
+    def _callers(self, candidate: Candidate, latency: Latency) -> int:
+        """Return how many calls the server makes at once: short ones run one after another."""
+        if latency.p95_ms <= INLINE_MS:
+            return 1
+        threads = max((variant.threads for variant in candidate.variants), default=1)
+        return max(1, self._job.cores // threads)
+
+    def _contention(self, call: benchmark.Call, callers: int, latency: Latency) -> float | None:
+        """Return how calls slow each other; None where to measure it would take too long."""
+        if callers > 1 and contention.least_s(latency.p50_ms / 1e3) > self._job.effort.limit_s:
+            return None
+        return contention.measure_contention(call, callers, self._job.effort.window_s)
 
     def _inputs(self, served: Pipeline) -> Tensors:
         if self._sample is None:

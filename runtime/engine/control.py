@@ -14,6 +14,7 @@ from scanflow_serve.runtime.engine.conditions import live_host, unwatched, value
 from scanflow_serve.runtime.engine.dispatch import Dispatcher
 from scanflow_serve.runtime.engine.fleet import Fleet
 from scanflow_serve.runtime.engine.steering import Steering, check_names
+from scanflow_serve.runtime.engine.upkeep import Upkeep
 from scanflow_serve.runtime.events import Event
 from scanflow_serve.runtime.prepared import Prepared
 from scanflow_serve.runtime.scheduler.rules import Change
@@ -35,6 +36,7 @@ class Control:
 
     Attributes:
         checks: Returns what conditions see of each check.
+        upkeep: What requests cost beside inference.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Control:
         self._main = prepared.plan.policy
         names = check_names(prepared.policy_file.policy)
         self.checks: Callable[[], Mapping[str, Mapping[str, Any]]] = lambda: unwatched(names)
+        self.upkeep = Upkeep()
         self._fleet = fleet
         self._scheduler = scheduler
         self._dispatch = dispatch
@@ -77,6 +80,9 @@ class Control:
     async def tick(self, now: float) -> None:
         """Do all that is due at *now*, by `time.perf_counter`."""
         self._scheduler.tick(now)
+        self.upkeep.tick(
+            time.thread_time() - self._dispatch.inline_s, self._scheduler.traffic.total
+        )
         self._dispatch.pump()
         await self._watch_rotation()
         if len(self._steering.rules) and now - self._ruled >= RULES_S:

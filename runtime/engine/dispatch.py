@@ -41,6 +41,7 @@ class Dispatcher:
     Attributes:
         waiting: Requests that are not answered yet, but for one that runs in its own coroutine.
         failures: Failed calls, by variant.
+        inline_s: What calls on the event loop have taken together.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Dispatcher:
         box: BlackBox | None = None,
     ) -> None:
         self.waiting = 0
+        self.inline_s = 0.0
         self.failures: dict[str, Failures] = {}
         self._scheduler = scheduler
         self._max_batch = max_batch
@@ -211,12 +213,15 @@ class Dispatcher:
         """Return the call of *batch*, made on this thread."""
         box = self._box
         if box is None:
-            return self._call(batch, answerer)
-        box.enter(answerer.place)
-        try:
-            return self._call(batch, answerer)
-        finally:
-            box.leave(answerer.place)
+            call = self._call(batch, answerer)
+        else:
+            box.enter(answerer.place)
+            try:
+                call = self._call(batch, answerer)
+            finally:
+                box.leave(answerer.place)
+        self.inline_s += call.ended - call.started
+        return call
 
     def _call(self, batch: Batch, answerer: Answerer) -> Call:
         asked = [job.payload.request.inputs for job in batch.jobs]

@@ -26,7 +26,7 @@ from scanflow_serve.runtime.host.model import HostProfile
 from scanflow_serve.runtime.plan import Plan
 from scanflow_serve.runtime.prediction_ids import prediction_ids
 from scanflow_serve.runtime.prepared import Prepared
-from scanflow_serve.runtime.requests import Request, Response
+from scanflow_serve.runtime.requests import Prefer, Request, Response
 from scanflow_serve.runtime.scheduler.jobs import Decision, Job
 from scanflow_serve.runtime.scheduler.scheduler import Scheduler
 from scanflow_serve.runtime.workflow.pipeline import Pipeline
@@ -165,6 +165,28 @@ class Engine:
 
     # Requests ------------------------------------------------------------------------------------
 
+    @property
+    def queued(self) -> int:
+        """Return how many requests wait for a core."""
+        return self._scheduler.queued
+
+    def turn_away(
+        self, served: Served, client: str, deadline_ms: float | None, prefer: Prefer | None
+    ) -> None:
+        """Do nothing if a request for *served* may be answered in time; called before it is read.
+
+        Raises:
+            RequestError: As `infer` would, were it a single row.
+        """
+        if not self._scheduler.queued:
+            return
+        now = time.perf_counter()
+        due = now + self._deadline_s(deadline_ms)
+        self._scheduler.turn_away(Job(served.lane, 1, now, due, client, goal=prefer), now)
+
+    def _deadline_s(self, deadline_ms: float | None) -> float:
+        return self._default_deadline_s if deadline_ms is None else deadline_ms / 1000
+
     async def infer(self, request: Request) -> Response:
         """Return the answer.
 
@@ -176,10 +198,7 @@ class Engine:
         """
         arrived = time.perf_counter()
         served = self._fleet.now.names.get(request.model) or self.served(request.model)
-        deadline_s = (
-            self._default_deadline_s if request.deadline_ms is None else request.deadline_ms / 1000
-        )
-        due = arrived + deadline_s
+        due = arrived + self._deadline_s(request.deadline_ms)
         job = Job(
             served.lane,
             request.rows,
@@ -265,7 +284,8 @@ class Engine:
 
     def state(self) -> dict[str, Any]:
         """Return what runs now, and what was decided lately, newest last; JSON."""
-        return state_json(self._scheduler, self._fleet, self._steering, self._dispatch.waiting)
+        waiting, upkeep_ms = self._dispatch.waiting, self._control.upkeep.ms
+        return state_json(self._scheduler, self._fleet, self._steering, waiting, upkeep_ms)
 
     def counters(self) -> Counters:
         """Return the figures of this moment, for metrics."""

@@ -93,7 +93,7 @@ def counters(scheduler: Scheduler, fleet: Fleet, dispatch: Dispatcher) -> Counte
 
 
 def state_json(
-    scheduler: Scheduler, fleet: Fleet, steering: Steering, waiting: int
+    scheduler: Scheduler, fleet: Fleet, steering: Steering, waiting: int, upkeep_ms: float | None
 ) -> dict[str, Any]:
     """Return what runs now and what was decided lately, as ``GET /plan`` shows it."""
     return {
@@ -110,6 +110,7 @@ def state_json(
             "max_queue": scheduler.max_queue,
         },
         "traffic_rps": scheduler.traffic.slow,
+        "upkeep_ms": upkeep_ms,
         "memory": {"loaded_mb": fleet.loaded_mb(), "budget_mb": fleet.budget_mb},
         "lanes": [_lane_json(name, scheduler, fleet) for name in fleet.now.options],
         "decisions": [decision_json(each) for each in scheduler.journal.decisions],

@@ -8,9 +8,10 @@ with accuracy.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 
 from scanflow_serve.runtime.scheduler.cores import Cores
 from scanflow_serve.runtime.scheduler.jobs import Goal, Job
@@ -85,25 +86,25 @@ class Choice:
         mates = sharing(self._queue, self._queue.head, goal, default, most_rows)
         order = lane.order(goal)
         first = lane.start(goal, mates[0].rows)
-        waiting_rows = sum(job.rows for job in mates)
+        sizes = list(accumulate(job.rows for job in mates))
+        tightest = list(accumulate((job.due for job in mates), min))
         fallback: Pick | None = None
         least = 0.0
         for index in (*range(first, len(order)), *range(first)):
             runner = order[index]
             start = cores.free_at(runner.threads, now)
-            most = min(runner.call_rows, waiting_rows)
+            most = min(runner.call_rows, sizes[-1])
             if runner.p95_ms(most) > self._inline_ms:
                 groups = max(1, cores.free // runner.threads)
-                most = min(most, -(-waiting_rows // groups))
-            count = takes(runner, mates, start, most)
+                most = min(most, -(-sizes[-1] // groups))
+            count = takes(runner, sizes, tightest, start, most)
             if not count:
                 continue
-            taken = mates[:count]
-            call_ms = runner.p50_ms(sum(job.rows for job in taken))
-            pick = Pick(index, taken, start)
+            call_ms = runner.p50_ms(sizes[count - 1])
+            pick = Pick(index, mates[:count], start)
             if index >= first and self._leaves_enough(lane, goal, pick, runner, call_ms, now):
                 return pick
-            cost = call_ms * runner.threads / sum(job.rows for job in taken)
+            cost = call_ms * runner.threads / sizes[count - 1]
             if fallback is None or cost < least:
                 fallback, least = pick, cost
         return fallback
@@ -149,24 +150,25 @@ def sharing(
     return found
 
 
-def takes(runner: Runner, jobs: Sequence[Job], start: float, most_rows: int) -> int:
-    """Return how many of the first *jobs* one call can answer, each within its deadline.
+def takes(
+    runner: Runner, sizes: Sequence[int], tightest: Sequence[float], start: float, most_rows: int
+) -> int:
+    """Return how many of the first jobs one call can answer, each within its deadline.
 
     Args:
-        jobs: Of one lane, in order; at least one.
+        sizes: Rows of the first job, of the first two, and so on; at least one.
+        tightest: The earliest deadline among as many.
         start: When the call can begin, in s; deadlines are already short of what is kept back.
         most_rows: Rows of the call at most; a single job may have more.
     """
-    rows, tightest, count = 0, jobs[0].due, 0
-    p95_ms = runner.p95_ms
-    for job in jobs:
-        rows += job.rows
-        if job.due < tightest:
-            tightest = job.due
-        if (rows > most_rows and count) or start + p95_ms(rows) / 1000 > tightest:
-            break
-        count += 1
-    return count
+    few, many = 0, max(1, bisect_right(sizes, most_rows))
+    while few < many:  # a longer call fits no better
+        count = (few + many + 1) // 2
+        if start + runner.p95_ms(sizes[count - 1]) / 1000 <= tightest[count - 1]:
+            few = count
+        else:
+            many = count - 1
+    return few
 
 
 def leaves_time(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scanflow_serve.runtime.scheduler.jobs import Batch
+from scanflow_serve.runtime.scheduler.jobs import Batch, Option
 
 # A call that should have ended is taken to last as long again as it is late by now, and this
 # share of what was expected at least: what stalls tends to go on.
@@ -46,6 +46,13 @@ class Cores:
                 "End each batch once, by `done` or by `failed`."
             )
         self.free += min(batch.option.threads, self.count)
+
+    def pace(self, option: Option) -> float:
+        """Return what its curve is to be multiplied by for a call that starts now."""
+        if option.curve.contention == 1.0:
+            return 1.0
+        most = self.count // min(option.threads, self.count)
+        return option.curve.pace(len(self._running), most - 1)
 
     def busy_ms(self, now: float) -> float:
         """Return what is left of the calls that run, in ms of the whole host."""

@@ -14,33 +14,44 @@ THRIFTY = 1.05  # times the least cost of a row: noise of a measurement
 
 
 class Curve:
-    """Latency of one call by rows, looked up in constant time.
+    """Latency of one call by rows, while as many run as the cores hold; in constant time.
 
     Between two measured sizes it is interpolated; beyond *max_batch* a call is run in parts of
     that size.
 
     Attributes:
         max_batch: Rows of the largest call.
+        contention: How many times as long a call takes in such company as alone.
         p50: In ms, by rows, 1 to *max_batch*; index 0 is 0.
         p95: As `p50`; never falls as rows grow.
         thrifty_batch: The most rows at which a row costs about as little as it can.
     """
 
-    __slots__ = ("max_batch", "p50", "p95", "thrifty_batch")
+    __slots__ = ("contention", "max_batch", "p50", "p95", "thrifty_batch")
 
-    def __init__(self, latency: Mapping[int, Latency], max_batch: int) -> None:
+    def __init__(
+        self, latency: Mapping[int, Latency], max_batch: int, contention: float = 1.0
+    ) -> None:
+        """Keep *latency*, of calls alone, times their *contention*."""
         measured = dict(latency) or {1: UNMEASURED}
         self.max_batch = max_batch
-        self.p50 = _table({n: at.p50_ms for n, at in measured.items()}, max_batch)
-        self.p95 = _table({n: max(at.p50_ms, at.p95_ms) for n, at in measured.items()}, max_batch)
+        self.contention = contention
+        self.p50 = _table({n: contention * at.p50_ms for n, at in measured.items()}, max_batch)
+        tails = {n: contention * max(at.p50_ms, at.p95_ms) for n, at in measured.items()}
+        self.p95 = _table(tails, max_batch)
         costs = [self.p50[rows] / rows for rows in range(1, max_batch + 1)]
         enough = min(costs) * THRIFTY
         self.thrifty_batch = max(n for n, cost in enumerate(costs, start=1) if cost <= enough)
 
     @classmethod
     def of(cls, measurement: Measurement | None, max_batch: int) -> Curve:
-        """Return the curve of a measurement; of a trifle where nothing was measured."""
-        return cls({} if measurement is None else measurement.latency, max_batch)
+        """Return the curve of a measurement; of a trifle where nothing was measured.
+
+        Where only contention was not, calls are taken not to slow each other down.
+        """
+        if measurement is None:
+            return cls({}, max_batch)
+        return cls(measurement.latency, max_batch, measurement.contention or 1.0)
 
     def p50_ms(self, rows: int) -> float:
         """Return the median latency of *rows* rows, in ms."""
@@ -49,6 +60,12 @@ class Curve:
     def p95_ms(self, rows: int) -> float:
         """Return the p95 latency of *rows* rows, in ms."""
         return self.p95[rows] if rows <= self.max_batch else self._in_parts(self.p95, rows)
+
+    def pace(self, others: int, most: int) -> float:
+        """Return what a call beside *others* takes, as a share of one beside *most*, or more."""
+        if others >= most:
+            return 1.0
+        return (1.0 + (self.contention - 1.0) * others / most) / self.contention
 
     def _in_parts(self, table: tuple[float, ...], rows: int) -> float:
         whole, rest = divmod(rows, self.max_batch)

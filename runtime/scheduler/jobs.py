@@ -80,6 +80,7 @@ class Batch:
 
     Attributes:
         expected_ms: p50 of the call, as things run at present.
+        pace: What the curve's latencies are to be multiplied by, as cores idle; see `Curve.pace`.
         attempt: 1; 2 where another option failed before; 3 for a job by itself, where two
             options failed on the batch that it was in.
         failed: The option that failed before, and is to blame if this call goes well.
@@ -93,6 +94,7 @@ class Batch:
     rows: int
     started: float
     expected_ms: float
+    pace: float = 1.0
     attempt: int = 1
     failed: Option | None = None
     why: str = ""

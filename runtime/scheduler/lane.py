@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from scanflow_serve.runtime.scheduler.headroom import planned_load
 from scanflow_serve.runtime.scheduler.health import Health
 from scanflow_serve.runtime.scheduler.jobs import GOALS, Goal, Option
 from scanflow_serve.runtime.scheduler.mix import Mix, best_mix
@@ -62,12 +63,14 @@ class Lane:
         strayed: `last` answered for want of time.
         rate: Rows per second.
         slack_s: What requests have left when they arrive, in s; leans to the tight ones.
+        usual_rows: Of a request that nobody has read; the last one's that was.
     """
 
     def __init__(self, name: str, cores: int, deadline_s: float, tuning: Tuning, now: float):
         self.name = name
         self.rate = Rate(now, tuning.fast_s, tuning.slow_s)
         self.slack_s = deadline_s
+        self.usual_rows = 1
         self.last: Option | None = None
         self.nominal: Option | None = None
         self.strayed = False
@@ -105,6 +108,7 @@ class Lane:
     def arrive(self, rows: int, slack_s: float) -> None:
         """Count one request of *rows* rows that has *slack_s* left."""
         self.rate.add(rows)
+        self.usual_rows = rows
         off_s = slack_s - self.slack_s
         self.slack_s += (TIGHTER if off_s < 0 else LOOSER) * off_s
 
@@ -149,6 +153,20 @@ class Lane:
             return 0.0, 0.0
         rate = self.rate.cautious / 1000
         return rate * order[0].row_cost_ms, rate * thrifty.row_cost_ms
+
+    def bearable(self, goal: Goal) -> float:
+        """Return the load of the host at which the lane's requests do not wait for too long."""
+        order, thrifty, tuning = self._orders[goal], self._thrifty[goal], self._tuning
+        if thrifty is None:
+            return tuning.most_load
+        rate = max(self.rate.cautious, 1e-9)
+        return planned_load(
+            self.rate.variation,
+            min(order[0].row_cost_ms, 1000 / rate),  # the mix costs no more than there is
+            self.slack_s * 1000 - thrifty.p95_ms(thrifty.call_rows),
+            least=tuning.least_load,
+            most=tuning.most_load,
+        )
 
     def plan(self, share: float) -> bool:
         """Plan the mix for the present rate; return whether it changed.

@@ -86,9 +86,10 @@ class Lanes:
             lane.refresh(now)
         loads = [lane.load(self.goal) for lane in lanes]
         needs, weights = [best for best, _ in loads], [least for _, least in loads]
-        shares = fair_shares(needs, weights, self._tuning.target_load)
+        load = min((lane.bearable(self.goal) for lane in lanes), default=self._tuning.least_load)
+        shares = fair_shares(needs, weights, load)
         for lane, share in zip(lanes, shares, strict=True):
-            lane.plan(share or self._tuning.target_load)
+            lane.plan(share or load)
 
     def _rotated(self, reason: Reason, now: float, why: str, figures: Mapping[str, float]) -> None:
         """Bring the lanes up to date with what is in rotation, and say so."""

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
+SPREAD_S = 10.0  # a variance takes longer to tell than a mean
 SURGE_SIGMAS = 2.0  # standard deviations of the fast mean that are taken for chance
 
 
@@ -15,6 +16,7 @@ class Rate:
     Attributes:
         fast: Per second, over about *fast_s*.
         slow: Per second, over about *slow_s*.
+        total: All that came, up to the last tick.
     """
 
     __slots__ = (
@@ -23,15 +25,19 @@ class Rate:
         "_noise",
         "_since",
         "_slow_s",
+        "_spread",
         "_squares",
         "_start",
         "fast",
         "slow",
+        "total",
     )
 
     def __init__(self, now: float, fast_s: float, slow_s: float) -> None:
         self.fast = self.slow = 0.0
+        self.total = 0
         self._count = self._squares = 0
+        self._spread = 0.0  # variance of the count, per second, over about `SPREAD_S`
         self._noise = 0.0  # squares of what arrived together, per second, over about *slow_s*
         self._start = self._since = now
         self._fast_s = fast_s
@@ -51,11 +57,19 @@ class Rate:
         # Before a mean's own span has passed, all that was seen counts alike.
         seen = now - self._start
         slow = _weight(passed, self._slow_s, seen)
+        off = self._count - self.slow * passed
+        self._spread += _weight(passed, SPREAD_S, seen) * (off * off / passed - self._spread)
         self.fast += _weight(passed, self._fast_s, seen) * (current - self.fast)
         self.slow += slow * (current - self.slow)
         self._noise += slow * (self._squares / passed - self._noise)
+        self.total += self._count
         self._count = self._squares = 0
         self._since = now
+
+    @property
+    def variation(self) -> float:
+        """Return variance over mean of the counts of ticks: 1 for Poisson, more for bursts."""
+        return self._spread / self.slow if self.slow > 0.0 else 1.0
 
     @property
     def cautious(self) -> float:

@@ -43,8 +43,8 @@ class Rotation:
         option = batch.option
         health = self.health[option.variant]
         curve, rows = option.curve, batch.rows
-        health.spread(took_ms, curve.p95_ms(rows))
-        health.observe(took_ms, curve.p50_ms(rows), now)
+        health.spread(took_ms, curve.p95_ms(rows) * batch.pace)
+        health.observe(took_ms, curve.p50_ms(rows) * batch.pace, now)
         health.failures = 0
         if batch.trial and not health.closed:
             health.close()

@@ -146,6 +146,31 @@ class Scheduler:
 
     # Requests ----------------------------------------------------------------------------------
 
+    def turn_away(self, job: Job, now: float) -> None:
+        """Do nothing if *job* may be admitted; it is the least that its request can come to.
+
+        For requests that are not read yet, while others wait: to refuse costs less than to read.
+
+        Raises:
+            RequestError: What `submit` would say to *job*, which is counted as having come.
+        """
+        lane = self._lanes.by_name.get(job.lane)
+        if lane is None:
+            return
+        slack_s = job.due - job.arrived
+        job.due -= self._kept_back_s(slack_s)
+        goal = job.goal or self._lanes.goal
+        left_ms = (job.due - now) * 1000 - lane.least_ms(goal, job.rows)
+        straight = not self._queue and self._cores.free > 0
+        if left_ms >= (0.0 if straight else self._cores.busy_ms(now) + self._queue.cost_ms):
+            return
+        try:
+            self._admission.admit(lane, goal, job, now)
+        except RequestError:
+            self.traffic.add(1)
+            lane.arrive(lane.usual_rows, slack_s)
+            raise
+
     def submit(self, job: Job, now: float) -> Batch | None:
         """Admit *job*; return the batch that may start at once, None if all must wait.
 
@@ -252,8 +277,11 @@ class Scheduler:
         self.traffic.add(1)
         slack_s = job.due - job.arrived
         lane.arrive(job.rows, slack_s)
-        job.due -= min(self._reserve_s, RESERVE_SHARE * slack_s)
+        job.due -= self._kept_back_s(slack_s)
         return lane
+
+    def _kept_back_s(self, slack_s: float) -> float:
+        return min(self._reserve_s, RESERVE_SHARE * slack_s)
 
     def _enqueue(self, lane: Lane, job: Job, now: float) -> None:
         for victim in self._admission.admit(lane, job.goal or self._lanes.goal, job, now):
@@ -284,7 +312,8 @@ class Scheduler:
             strayed = index != lane.start(goal, jobs[0].rows)
             self.journal.switched(lane, runner, jobs[0], strayed, self.queued, now)
         lane.took(goal, index, rows)
-        batch = Batch(lane.name, runner.option, jobs, rows, now, runner.p50_ms(rows))
+        pace = self._cores.pace(runner.option)
+        batch = Batch(lane.name, runner.option, jobs, rows, now, runner.p50_ms(rows) * pace, pace)
         if not runner.health.closed:
             batch.trial = runner.health.trying = True
             self._lanes.plan(now)

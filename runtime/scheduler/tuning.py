@@ -16,7 +16,8 @@ class Tuning:
     Attributes:
         reserve_ms: Kept back from every deadline for writing the answer.
         margin: Factor on the time that the requests behind a batch will need.
-        target_load: Share of the host's capacity that the mix plans with; the rest absorbs bursts.
+        least_load: Share of the host's capacity that the mix plans with; the rest absorbs bursts.
+        most_load: The same where arrivals are so even that their waits are short.
         in_hand: Share of a deadline, or a full call, that must be left behind a batch for surges.
         call_share: Of a deadline that one call may take, so that a request can wait for another.
         fast_s: Span of the rate that follows a surge.
@@ -31,7 +32,8 @@ class Tuning:
 
     reserve_ms: float = 0.5
     margin: float = 1.2
-    target_load: float = 0.85
+    least_load: float = 0.85
+    most_load: float = 0.95
     in_hand: float = 0.5
     call_share: float = 0.5
     fast_s: float = 0.5

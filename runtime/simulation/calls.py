@@ -26,16 +26,18 @@ class Calls:
         self._draw = random.Random(f"calls {seed}")
 
     def took_s(self, option: Option, rows: int) -> float:
-        """Return the time of one call on cores of its own, in s."""
+        """Return the time of one call alone on the host, in s."""
         median, p95 = option.curve.p50_ms(rows), option.curve.p95_ms(rows)
         spread = math.log(max(1.0, p95 / median)) / P95
         off = max(self._draw.gauss(0.0, 1.0), LEAST)
-        return min(median * math.exp(spread * off), MOST * p95) / 1000
+        drawn_ms = min(median * math.exp(spread * off), MOST * p95)
+        return drawn_ms / option.curve.contention / 1000
 
 
 def row_cost_s(option: Option, cores: int) -> float:
     """Return the core time of a row in the batch in which it costs least, in s, at the median.
 
+    On a host whose cores are all busy: then most is done in the time, whatever the contention.
     The mean of what `Calls` draws lies above its median: no run gets by on less, but by luck.
     """
     threads = min(option.threads, cores)

@@ -171,4 +171,5 @@ def _program(choices: _Choices, capacity_s: NDArray[np.float64], counts: list[in
 def _least_s(option: Option, rows: int) -> float:
     """Return the shortest time in which *option* can ever answer *rows* rows."""
     median, p95 = option.curve.p50_ms(rows), option.curve.p95_ms(rows)
-    return median * math.exp(math.log(p95 / median) * LEAST / P95) / 1000
+    alone = 1000 * option.curve.contention
+    return median * math.exp(math.log(p95 / median) * LEAST / P95) / alone

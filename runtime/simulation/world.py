@@ -1,8 +1,8 @@
 """The simulated server: a clock that jumps from event to event, cores, and one event loop.
 
-What shares the cores is slowed down alike when there is more of it than there are cores. All of it
-is therefore kept by one measure of work done: a call that needs 5 ms ends when this measure has
-grown by 5 ms, however long that takes.
+What shares the cores is slowed down alike when there is more of it than there are cores, and calls
+side by side by their contention. All of it is therefore kept by one measure of work done: a call
+that needs 5 ms ends when this measure has grown by 5 ms, however long that takes.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class _World:
         self.came = 0
         self.running: list[tuple[float, int, Batch, float]] = []  # ends at work, -, -, began
         self.threads = 0  # of what runs
+        self.slowdown = 1.0  # of what runs, by contention
         self.waiting: deque[_Work] = deque()  # for the event loop
         self.doing: tuple[float, float, _Work] | None = None  # ends at work, began
         # When the call began in whose turn of the loop we are: what came meanwhile is held.
@@ -168,9 +169,20 @@ class _World:
             self.came += 1
 
     def _speed(self) -> float:
-        """Return the speed of all that runs, as a share of an undisturbed core's."""
+        """Return the speed of all that runs, as a share of that of a call alone on the host."""
         wanted = self.threads + (self.doing[2].threads if self.doing is not None else 0)
-        return min(1.0, self.machine.cores / wanted) if wanted else 1.0
+        return min(1.0, self.machine.cores / wanted) / self.slowdown if wanted else 1.0
+
+    def _meet(self) -> None:
+        """Bring up to date how the calls that run slow each other down."""
+        cores, count = self.machine.cores, len(self.running)
+        self.slowdown = 1.0
+        if count > 1:
+            curves = [(batch.option.curve, batch.option.threads) for _, _, batch, _ in self.running]
+            paces = (
+                c.contention * c.pace(count - 1, cores // min(t, cores) - 1) for c, t in curves
+            )
+            self.slowdown = sum(paces) / count
 
     def _go_to(self, now: float, work: float) -> None:
         self.now, self.work = max(self.now, now), work
@@ -184,6 +196,7 @@ class _World:
     def _call_done(self) -> None:
         _, _, batch, began = heapq.heappop(self.running)
         self.threads -= min(batch.option.threads, self.machine.cores)
+        self._meet()
         took_s = self.now - began
         self.waiting.append(_Work(0.0, lambda _: self._answer(batch, took_s)))
 
@@ -234,6 +247,7 @@ class _World:
             self.threads += threads
             entry = (self.work + needs_s, len(self.log.batches), batch, self.now)
             heapq.heappush(self.running, entry)
+            self._meet()
             batch = self.strategy.next(self.now)
         for job, _ in self.strategy.dropped:
             self._write(partial(self._refused, job.payload, "dropped"))

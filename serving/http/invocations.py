@@ -39,16 +39,17 @@ if TYPE_CHECKING:
 async def invocations(site: Site, exchange: Exchange) -> Reply:
     """Answer ``POST /invocations``."""
     served = site.main()
-    asked = read(
-        await exchange.body(), exchange.media_type, served, site.max_rows, site.cells(served)
-    )
+    body = await exchange.body()
+    budget_ms, preferred = deadline_ms(exchange), prefer(exchange)
+    site.turn_away(served, exchange, budget_ms, preferred)
+    asked = read(body, exchange.media_type, served, site.max_rows, site.cells(served))
     response = await site.infer(
         served,
         asked.inputs,
         asked.rows,
         client=exchange.client,
-        deadline_ms=deadline_ms(exchange),
-        prefer=prefer(exchange),
+        deadline_ms=budget_ms,
+        prefer=preferred,
         unread=asked.unread,
         place=asked.place,
         session=session(exchange),

@@ -24,6 +24,7 @@ LONGEST_US = 2**53  # 285 years; larger integers are not exact in JSON
 DEFAULT_PRIORITY = 2
 LOWEST_PRIORITY = 2**32 - 1
 LENGTH = b"inference-header-content-length"
+DECISIVE = (b'"timeout"', b'"priority"', b"\\u")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +58,37 @@ async def infer(site: Site, exchange: Exchange) -> Reply:
     """Answer an inference request, JSON or binary."""
     served = site.named(exchange.params)
     cells = site.cells(served)
-    asked = parse(await exchange.body(), exchange.header(LENGTH), served, site.max_rows, cells)
-    budgets = [ms for ms in (deadline_ms(exchange), asked.deadline_ms) if ms is not None]
+    body, length = await exchange.body(), exchange.header(LENGTH)
+    budget_ms, preferred = deadline_ms(exchange), prefer(exchange)
+    if site.engine.queued and not says_more(body, length):
+        site.turn_away(served, exchange, budget_ms, preferred)
+    asked = parse(body, length, served, site.max_rows, cells)
+    budgets = [ms for ms in (budget_ms, asked.deadline_ms) if ms is not None]
     response = await site.infer(
         served,
         asked.inputs,
         asked.rows,
         client=exchange.client,
         deadline_ms=min(budgets, default=None),
-        prefer=prefer(exchange),
+        prefer=preferred,
         priority=asked.priority,
         unread=() if cells is None else cells.unread,
         place=asked.place,
         session=session(exchange),
     )
     return infer_reply(served, asked.id, asked.wanted, response)
+
+
+def says_more(body: bytes, length: str | None) -> bool:
+    """Return whether *body* may say what decides whether there is time for it.
+
+    A deadline or a priority, in words or in JSON's escapes.
+
+    Args:
+        length: As for `parse`; what is no length counts as none.
+    """
+    end = int(length) if length and length.isdecimal() and len(length) < 19 else len(body)
+    return any(body.find(word, 0, end) >= 0 for word in DECISIVE)
 
 
 def parse(

@@ -34,14 +34,17 @@ ACCEPTED = ("application/json", "application/x-npy", "image/png", "image/jpeg", 
 async def predict(site: Site, exchange: Exchange) -> Reply:
     """Answer ``POST /predict``."""
     served = site.main()
-    asked = read(await exchange.body(), exchange.media_type, served, site)
+    body = await exchange.body()
+    budget_ms, preferred = deadline_ms(exchange), prefer(exchange)
+    site.turn_away(served, exchange, budget_ms, preferred)
+    asked = read(body, exchange.media_type, served, site)
     response = await site.infer(
         served,
         asked.inputs,
         asked.rows,
         client=exchange.client,
-        deadline_ms=deadline_ms(exchange),
-        prefer=prefer(exchange),
+        deadline_ms=budget_ms,
+        prefer=preferred,
         unread=asked.unread,
         place=asked.place,
         session=session(exchange),

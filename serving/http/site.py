@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from scanflow_serve.policies.errors import RequestError
 from scanflow_serve.runtime.checks.host import Host
 from scanflow_serve.runtime.checks.inspection import Unread
 from scanflow_serve.runtime.requests import Prefer, Request, Response
@@ -69,6 +70,20 @@ class Site:
     def cells(self, served: Served) -> Cells | None:
         """Return what takes cells that are no values; None where they are refused at once."""
         return None if self.guard is None else self.guard.cells(served.name)
+
+    def turn_away(
+        self, served: Served, exchange: Exchange, deadline_ms: float | None, prefer: Prefer | None
+    ) -> None:
+        """Do nothing if a request may be answered in time; called before its body is parsed.
+
+        Raises:
+            RequestError: 503 queue full, 504 deadline can't be met, even by a single row.
+        """
+        try:
+            self.engine.turn_away(served, exchange.client, deadline_ms, prefer)
+        except RequestError as error:
+            self.metrics.failure(served.name, error, 0.0)
+            raise
 
     async def infer(
         self,

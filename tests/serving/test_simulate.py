@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,20 @@ def test_trace_file_deadline_and_overhead_are_as_given(
     assert ours["p50_ms"] == pytest.approx(22, abs=1.5)  # 10 of the call, 12 of overhead
     assert found["optimum"] is None
     assert answered(capsys, *given, "--seconds", "4.5")["requests"] == 5
+
+
+def test_figures_without_contention_are_said_to_be(
+    policy: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (policy, "--trace", "poisson:rate=200,seconds=2", "--measurements")
+    old = answered(capsys, *given, recorded)
+    assert "slow each other down was not measured" in " ".join(old["notes"])
+    known = {key: replace(each, contention=1.8) for key, each in FOUND.items()}
+    path = tmp_path / "new.json"
+    path.write_text(json.dumps(Record("digits", PI, Measurements(PI.fingerprint, known)).to_json()))
+    new = answered(capsys, *given, path)
+    assert new["notes"] == []
+    assert new["results"][0]["effective_accuracy"] < old["results"][0]["effective_accuracy"]
 
 
 def test_plan_that_is_served_is_the_one_that_is_simulated(

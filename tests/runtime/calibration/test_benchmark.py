@@ -103,19 +103,6 @@ def test_samples_fill_the_slice() -> None:
     assert latency[1].samples == pytest.approx(300, abs=3)
 
 
-def test_throughput_counts_rows_over_the_window() -> None:
-    clock = FakeClock()
-    rate, calls = benchmark.measure_throughput(clock.taking(0.010), 8, 1.0, clock)
-    assert rate == pytest.approx(800)
-    assert calls == pytest.approx(100, abs=1)
-
-
-def test_throughput_of_a_call_longer_than_the_window_is_measured() -> None:
-    clock = FakeClock()
-    rate, calls = benchmark.measure_throughput(clock.taking(5.0), 1, 1.0, clock)
-    assert (rate, calls) == (pytest.approx(0.2), 3)
-
-
 def test_best_batch_has_the_most_rows_per_second() -> None:
     latency = {1: Latency(1, 1, 9), 8: Latency(2, 2, 9), 32: Latency(16, 16, 9)}
     assert benchmark.best_batch(latency) == 8
@@ -134,6 +121,6 @@ def test_garbage_collector_rests_while_timing_and_not_after() -> None:
         seen.append(gc.isenabled())
         tick()
 
-    benchmark.measure_throughput(call, 1, 0.2, clock)
+    benchmark.measure_latency({1: call}, PATIENT, clock)
     assert set(seen) == {False}
     assert gc.isenabled()

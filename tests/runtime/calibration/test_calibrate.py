@@ -90,6 +90,7 @@ def test_candidate_has_every_figure(bench: Bench, policy_of: PolicyOf) -> None:
     assert list(figures.latency) == [1, 2, 4]
     assert 0 < figures.latency[1].p50_ms <= figures.latency[1].p95_ms
     assert figures.throughput_rps > 0
+    assert figures.contention == 1.0  # calls of microseconds are made one after another
     assert figures.best_batch in (1, 2, 4)
     assert figures.load_s > 0
     assert figures.memory_mb > 0
@@ -227,6 +228,14 @@ def test_changed_python_step_is_measured_again(bench: Bench, policy_of: PolicyOf
     bench(with_step(policy_of, "return pixels"), of("digits-mlp"))
     bench(with_step(policy_of, "return pixels * 1"), of("digits-mlp"))
     assert bench.children == 2
+
+
+def test_calls_that_wait_for_one_another_contend(bench: Bench, policy_of: PolicyOf) -> None:
+    lock = "step.__dict__.setdefault('lock', __import__('threading').Lock())"
+    body = f"with {lock}: time.sleep(0.005)\n    return pixels"
+    figures = only(bench(with_step(policy_of, body), of("digits-mlp")))
+    assert figures.contention is not None
+    assert 1.5 < figures.contention <= 2.0
 
 
 @pytest.mark.parametrize(

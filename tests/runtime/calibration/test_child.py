@@ -42,7 +42,7 @@ def hanging_job(
     (policy_file.folder / "steps.py").write_text("\n".join(lines))
     candidate = Candidate("classify", (Variant("digits-mlp", "onnxruntime", "fp32"),))
     effort = Effort(slice_s=0.1, limit_s=1.0, give_up_ms=1000.0, window_s=0.1)
-    return Job(policy_file, (candidate,), artifacts, effort, tmp_path / "results")
+    return Job(policy_file, (candidate,), artifacts, effort, tmp_path / "results", cores=2)
 
 
 def test_job_comes_back_from_its_json(hanging_job: Job) -> None:

@@ -222,3 +222,26 @@ def test_thousand_requests_of_all_names_are_answered_once_each(
     for at, answer in answers:
         expected = reference[answer.model][at : at + 1]
         np.testing.assert_allclose(answer.outputs["logits"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_request_without_time_is_turned_away_only_while_others_wait(
+    world: Any, ask: Any, longer: Any, eventually: Any
+) -> None:
+    longer("large", 5.0)
+    engine = world.engine()
+    served = engine.served("digits")
+    script = world.script("large")
+
+    async def scenario() -> None:
+        engine.turn_away(served, "a", 0.001, None)
+        script.gate = threading.Event()
+        asked = [asyncio.create_task(ask(engine, at=at, rows=32)) for at in range(3)]
+        await eventually(lambda: engine.queued == 1)
+        engine.turn_away(served, "a", None, "latency")
+        with pytest.raises(RequestError, match="The deadline can't be met") as at:
+            engine.turn_away(served, "a", 0.001, None)
+        assert at.value.status == 504
+        script.gate.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(scenario())

@@ -71,3 +71,15 @@ def test_latency_never_falls_as_rows_grow_and_is_never_zero(
     assert all(low <= high + 1e-9 for low, high in itertools.pairwise(values))
     assert values[0] > 0
     assert 1 <= known.thrifty_batch <= most
+
+
+def test_contention_stretches_all_calls() -> None:
+    curve = Curve({1: Latency(2.0, 3.0, 9), 2: Latency(4.0, 5.0, 9)}, 4, 1.5)
+    assert [curve.p50_ms(rows) for rows in (1, 2, 4)] == pytest.approx([3.0, 6.0, 12.0])
+    assert curve.p95_ms(1) == pytest.approx(4.5)
+
+
+def test_call_in_less_company_takes_less() -> None:
+    curve = Curve({1: Latency(2.0, 3.0, 9)}, 1, 1.6)
+    paces = [curve.pace(others, 3) * curve.p50_ms(1) for others in (0, 1, 3, 4)]
+    assert paces == pytest.approx([2.0, 2.4, 3.2, 3.2])

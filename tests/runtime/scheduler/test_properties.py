@@ -122,6 +122,7 @@ class World(RuleBasedStateMachine):
     def arrive(self, lane: str, rows: int, deadline_ms: int, held: bool, **more: Any) -> None:
         job = Job(lane, rows, self.now, self.now + deadline_ms / 1000, **more)
         others = set(self.waiting)
+        hopeless = self.turned_away(Job(lane, 1, job.arrived, job.due, **more))
         self.waiting[id(job)] = self.admitted[id(job)] = job
         try:
             if held:
@@ -133,6 +134,7 @@ class World(RuleBasedStateMachine):
         except RequestError as refusal:
             refused = refusal
         if refused is None:
+            assert not hopeless, "who is turned away unread would have been refused"
             assert self.carried.get(lane), "a closed lane admits nobody"
         else:
             assert refused.status in (503, 504)
@@ -140,6 +142,13 @@ class World(RuleBasedStateMachine):
             assert set(self.waiting) == others | {id(job)}
             del self.waiting[id(job)]
             self.ended[id(job)] += 1
+
+    def turned_away(self, least: Job) -> bool:
+        try:
+            self.core.turn_away(least, self.now)
+        except RequestError:
+            return True
+        return False
 
     @precondition(lambda self: self.running)
     @rule(which=st.integers(0, 9), slow=st.floats(0.3, 5.0))

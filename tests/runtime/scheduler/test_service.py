@@ -218,3 +218,33 @@ def test_request_that_prefers_latency_gets_the_fastest() -> None:
     batch = scheduler().submit(job(0.0, goal="latency"), 0.0)
     assert batch is not None
     assert batch.option is FAST
+
+
+def test_company_that_was_measured_is_no_slowness_of_the_variant() -> None:
+    """Alone a call takes 20 ms, beside another 30, as its measurement says: the ratio rests."""
+    contended = option("contended", 0.9, 10, 10, contention=1.5)
+    world = scheduler((contended,), deadline_s=1.0)
+    first, second = world.submit(job(0.0, 1.0), 0.0), world.submit(job(0.0, 1.0), 0.0)
+    assert first is not None
+    assert second is not None
+    assert (first.expected_ms, second.expected_ms) == (pytest.approx(20), pytest.approx(30))
+    world.done(first, 0.020, 20.0)
+    world.done(second, 0.030, 30.0)
+    assert world.health("contended").ratio == pytest.approx(1.0)
+
+
+def test_who_is_turned_away_unread_counts_as_traffic() -> None:
+    core = scheduler((FAST,), cores=1)
+    for _ in range(35):
+        core.submit(job(0.0), 0.0)
+    hopeless, least = job(0.0, 0.04), job(0.0, 0.04)
+    hopeless.priority = least.priority = 1  # behind all others
+    with pytest.raises(RequestError, match=r"deadline can't be met: \d+(\.\d)? ms of") as refused:
+        core.submit(hopeless, 0.0)
+    with pytest.raises(RequestError, match=r"deadline can't be met: \d+(\.\d)? ms of") as unread:
+        core.turn_away(least, 0.0)
+    assert unread.value.detail == refused.value.detail
+    core.turn_away(job(0.0, 1.0), 0.0)
+    core.tick(1.0)
+    assert core.traffic.slow == pytest.approx(37)
+    assert core.lane("p").rate.slow == pytest.approx(37)

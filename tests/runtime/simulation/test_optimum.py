@@ -109,6 +109,15 @@ def test_work_beside_inference_lowers_the_optimum() -> None:
     assert optimum(arrivals, world, overhead_ms=2.0) == pytest.approx(0.45)
 
 
+def test_contention_lowers_the_optimum_of_a_busy_host() -> None:
+    """Two cores, two requests, 3 ms: at once both take 4 ms, one after the other 2 ms each."""
+    arrivals = [Arrival(0.0, deadline_ms=3.0), Arrival(0.0, deadline_ms=3.0)]
+    free = option("free", 0.0, 2.0, 0.9, spread=1.0)
+    slowed = option("slowed", 0.0, 2.0, 0.9, spread=1.0, contention=2.0)
+    assert optimum(arrivals, setting((free,)), 0.0) == pytest.approx(0.9)
+    assert optimum(arrivals, setting((slowed,)), 0.0) == pytest.approx(0.9 * 1.5 / 2)
+
+
 def test_optimum_is_the_best_variant_s_accuracy_where_there_is_time() -> None:
     arrivals = drawn(parse("poisson:rate=5,seconds=20"), 1)
     assert optimum(arrivals, setting(), 0.2) == pytest.approx(0.99)

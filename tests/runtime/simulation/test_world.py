@@ -54,6 +54,15 @@ def test_two_calls_at_once_don_t_slow_each_other_down_on_two_cores() -> None:
     assert log.batches == [1, 1]
 
 
+def test_calls_side_by_side_slow_each_other_down_by_their_contention() -> None:
+    """Until 4 ms the first is alone; 6 ms of it are left, at half the speed; the second then has
+    half its work left, alone.
+    """
+    contended = option("contended", 4.0, 6.0, 0.9, spread=1.0, contention=2.0)
+    log = run([Arrival(0.0), Arrival(0.004)], setting((contended,), deadline_s=1.0))
+    assert [each.latency_s for each in log.outcomes] == pytest.approx([0.016, 0.016])
+
+
 def test_work_of_the_event_loop_slows_calls_down_where_all_cores_are_busy() -> None:
     """One core: 10 ms of a call and 6 ms of reading the next request share it."""
     world = setting((STEADY,), cores=1, deadline_s=10.0)

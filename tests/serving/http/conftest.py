@@ -59,6 +59,7 @@ class FakeEngine:
     kind: OutputKind = "logits"
     labels: tuple[str, ...] | None = None
     fails: Exception | None = None
+    hopeless: RequestError | None = None
     gate: asyncio.Event | None = None
     requests: list[Request] = dataclasses.field(default_factory=list)
     done: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
@@ -103,6 +104,16 @@ class FakeEngine:
             measurement=None,
             labels=self.labels,
         )
+
+    @property
+    def queued(self) -> int:
+        return int(self.hopeless is not None)
+
+    def turn_away(
+        self, served: Served, client: str, deadline_ms: float | None, prefer: str | None
+    ) -> None:
+        if self.hopeless is not None:
+            raise self.hopeless
 
     async def infer(self, request: Request) -> Response:
         self.requests.append(request)

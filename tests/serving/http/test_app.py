@@ -89,6 +89,34 @@ def test_what_the_engine_raises_becomes_a_status(serve, row, path, error, status
     assert client.post(path, json=PREDICTIONS[path](row)).status_code == 200
 
 
+LATE = RequestError(504, "The deadline can't be met.", retry_after_s=2.2)
+
+
+@pytest.mark.parametrize("path", PREDICTIONS)
+def test_who_comes_too_late_is_refused_before_the_body_is_parsed(serve, path):
+    client = serve(hopeless=LATE)
+    reply = client.post(path, content=b"{", headers={"content-type": "application/json"})
+    assert (reply.status_code, told(reply)) == (504, LATE.detail)
+    assert reply.headers["retry-after"] == "3"
+    failures = [line for line in client.get("/metrics").text.splitlines() if "failures_t" in line]
+    assert 'scanflow_inference_failures_total{model="digits",reason="deadline"} 1.0' in failures
+
+
+@pytest.mark.parametrize(
+    "parameters", ['"timeout": 1e9', '"priority": 1', r'"time\u006fut": 1000000000']
+)
+def test_body_that_may_say_how_long_it_can_wait_is_read(serve, row, parameters):
+    client = serve(hopeless=LATE)
+    asked = orjson.dumps(PREDICTIONS["/v2/models/digits/infer"](row))
+    body = asked[:-1] + f', "parameters": {{{parameters}}}}}'.encode()
+    headers = {"content-type": "application/json"}
+    reply = client.post("/v2/models/digits/infer", content=body, headers=headers)
+    assert reply.status_code == 200
+    binary = headers | {"inference-header-content-length": str(len(asked))}
+    reply = client.post("/v2/models/digits/infer", content=asked + b'"timeout"', headers=binary)
+    assert reply.status_code == 504
+
+
 def test_an_unexpected_exception_has_an_id_that_the_log_has_too(serve, row, caplog):
     client = serve(fails=ZeroDivisionError("secret of the code"))
     reply = client.post("/predict", json={"inputs": row})
