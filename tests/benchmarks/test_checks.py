@@ -66,9 +66,7 @@ def test_table_holds_what_was_measured() -> None:
 
 
 def test_imports_are_read_as_the_interpreter_lists_them() -> None:
-    log = (
-        "import time:  112 |    112 |   numpy.linalg\nother\nimport time: 1 | 2 | scipy\n"
-    )
+    log = "import time:  112 |    112 |   numpy.linalg\nother\nimport time: 1 | 2 | scipy\n"
     assert check_servers.IMPORTED.findall(log) == ["numpy.linalg", "scipy"]
 
 
