@@ -291,7 +291,8 @@ def _introspection() -> Json:
     found["/stats"] = {"get": operation("/stats", summary, traffic, (400, *LOADED), (SINCE,))}
     page = {"text/html": {"schema": {"type": "string"}}}
     found["/ui"] = {"get": operation("/ui", "The dashboard", page, LOADED)}
-    parts = {"text/javascript": {"schema": {"type": "string"}}}
+    types = sorted({each.content_type.decode().partition(";")[0] for each in ASSETS.values()})
+    parts = {each: {"schema": {"type": "string"}} for each in types}
     named = (schemas.path_parameter("asset", sorted(ASSETS)),)
     found["/ui/{asset}"] = {
         "get": operation(

@@ -64,7 +64,7 @@ def test_drifted_rows_fail_and_the_table_says_since_which_row(
     assert check(policy, rows, tmp_path) == 1
     table = capsys.readouterr().out
     assert "300 rows: alarm" in table
-    assert "reconstruction error of pixels" in table
+    assert "pca: pixels[" in table
 
 
 def replicas(policy: Path, parts: dict[str, np.ndarray], folder: Path) -> list[str]:
