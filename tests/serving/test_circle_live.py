@@ -186,7 +186,7 @@ PLUGINS = """
 measurement: {budget_s: 20}
 checks:
   - brightness: {reference: data/digits-train.npz}
-  - stuck: {reference: data/digits-train.npz, patience: 4}
+  - stuck: {reference: data/digits-train.npz, patience: 100}
   - raises: {reference: data/digits-train.npz}
   - leaks: {reference: data/digits-train.npz}
   - shapeless: {reference: data/digits-train.npz}

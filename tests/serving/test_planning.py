@@ -116,7 +116,7 @@ def test_figures_of_an_infeasible_policy_are_written_down_all_the_same(
 
 def test_sections_that_are_not_active_are_notes_of_the_plan(contract: Path, scanflow: Any) -> None:
     policy = contract / "quickstart.yaml"
-    policy.write_text(policy.read_text() + "checks: [{integrity: {}}]\n")
+    policy.write_text(policy.read_text() + 'store: {url: "sqlite:///state/seen.db"}\n')
     plan = json.loads(scanflow("plan", policy, "--json").stdout)
-    assert plan["notes"] == ["checks: validated, not active in this version."]
-    assert "note: checks: validated, not active" in scanflow("plan", policy).stdout
+    assert plan["notes"] == ["store: validated, not active in this version."]
+    assert "note: store: validated, not active" in scanflow("plan", policy).stdout
