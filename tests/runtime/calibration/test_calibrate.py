@@ -232,7 +232,7 @@ def test_changed_python_step_is_measured_again(bench: Bench, policy_of: PolicyOf
 
 def test_calls_that_wait_for_one_another_contend(bench: Bench, policy_of: PolicyOf) -> None:
     lock = "step.__dict__.setdefault('lock', __import__('threading').Lock())"
-    body = f"with {lock}: time.sleep(0.02)\n    return pixels"  # long beside a loaded host's own waits
+    body = f"with {lock}: time.sleep(0.02)\n    return pixels"
     figures = only(bench(with_step(policy_of, body), of("digits-mlp")))
     assert figures.contention is not None
     assert 1.25 < figures.contention <= 2.0
