@@ -107,6 +107,8 @@ def windows(trials: Trials, make: Any, seconds: float) -> dict[str, Any]:
             *((false[str(w["size"])], w) for w in split["clean"]),
             *((power[str(w["size"])], w) for w in split["changed"]),
         ):
+            if counts[1] and time.perf_counter() > end:
+                continue
             begun = time.process_time()
             counts[0] += bool(test.flags(trials.rows(trial["live"])))
             spent, tested = spent + time.process_time() - begun, tested + 1
