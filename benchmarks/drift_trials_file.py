@@ -21,6 +21,7 @@ WATCHED = SHIFTS[:6]  # those of the aims
 WINDOWS = (50, 100, 500)  # rows
 DRAWS = 20  # clean windows of each size, against one reference
 CHANGES = {
+    "noise 1/255": lambda rows, random: noisy(rows, random, 1 / 255),
     "noise 10/255": lambda rows, random: noisy(rows, random, 10 / 255),
     "noise 100/255": lambda rows, random: noisy(rows, random, 100 / 255),
     "turned 10": lambda rows, random: turned(rows, 10),

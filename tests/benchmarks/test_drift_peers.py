@@ -67,7 +67,7 @@ def test_tables_hold_what_was_measured_and_who_is_absent() -> None:
     found = measured(quick=streaming(8, SHIFT))
     text = "\n".join(drift_peer_tables.table(found))
     assert "| quick | 4.0 | 5 (1 missed, 1 before of 4) | 10 | 2 |" in text
-    assert "| scanflow-serve, windows | 4% | 60% | 1.5 |" in text
+    assert "| scanflow-serve, windows | 4% of 100 | 60% of 100 | 1.5 |" in text
     assert "Peer: 300 MiB; Other: not installed." in text
 
 
