@@ -84,7 +84,7 @@ class _Tenth:
 
 def test_false_alarms_are_counted_anew_after_each(tmp_path: Path) -> None:
     path = tmp_path / "rows.npz"
-    drift_trials_file.write(path, 1, clean=100, draws=1)
+    drift_trials_file.write(path, 1, clean=100, draws=1, longest=20)
     found = drift_trials.streaming(drift_trials.Trials(path), lambda _: _Tenth(), 60.0)
     assert (found["alarms"], found["rows"], found["runs"]) == (10, 100, 1)
     assert set(found["delays"].values().__iter__().__next__()) == {-2.0}
@@ -92,7 +92,7 @@ def test_false_alarms_are_counted_anew_after_each(tmp_path: Path) -> None:
 
 def test_ours_goes_through_the_trials_of_the_peers(tmp_path: Path) -> None:
     path = tmp_path / "rows.npz"
-    drift_trials_file.write(path, 1, clean=400, draws=2)
+    drift_trials_file.write(path, 1, clean=400, draws=2, longest=50)
     found = drift_peers.tried(sys.executable, "scanflow", path, 0.1)
     stream = found["scanflow-serve, default checks"]
     assert 0 < stream["delays"]["heavy noise"][0] <= 20
