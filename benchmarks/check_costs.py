@@ -30,7 +30,7 @@ from scanflow_serve.serving.metrics import Metrics
 
 INPUT = "pixels"
 CHUNK = 2048  # rows that the checks' thread takes at once when many wait
-WARM = 20_000  # rows after which the state is weighed first
+WARM = 0.1  # of the rows, after which the state is weighed first: bounded lists are full by then
 DRAINED = 256  # requests after which the tap is emptied, outside of the clock
 
 
@@ -65,7 +65,7 @@ class Kept:
 
     Attributes:
         rows: They have seen at the end.
-        early_bytes: In memory after `WARM` rows.
+        early_bytes: In memory after `WARM` of them.
         late_bytes: In memory at the end.
         stored_bytes: Their arrays, as a checkpoint holds them.
         checkpoint_ms: Median of a checkpoint of all checks.
@@ -184,7 +184,7 @@ def kept(site: Site, rows: int, checkpoints: int = 20) -> Kept:
         host.process(batches([tapped]), 0)  # no request: no checkpoint is due
         spent += time.process_time() - begun
         seen += len(chosen)
-        if not early and seen >= min(WARM, rows // 2):
+        if not early and seen >= WARM * rows:
             early = _weight(host)
     return Kept(
         rows=seen,
@@ -208,7 +208,7 @@ def _parts(rows: Array) -> Iterator[Array]:
 
 def _tapped(site: Site, rows: Array, logits: Array, seen: int) -> Tapped:
     pipeline = site.main().pipeline
-    ids = [str(number) for number in range(seen, seen + len(rows))]
+    ids = [f"{number:027}" for number in range(seen, seen + len(rows))]
     variant = pipeline.candidate.variant_id
     outputs = {"logits": logits}
     return Tapped(ids, {INPUT: rows}, outputs, "logits", pipeline.kind, variant, time.time(), "", 0)

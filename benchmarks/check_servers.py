@@ -24,6 +24,7 @@ from switching import prefer
 CONNECTIONS = (1, 16)
 INFER = "/v2/models/bench/infer"
 LIMIT_S = 180.0
+OUTLIVES_S = 2.0  # that the load goes on after a server is killed
 STEADY = 200.0  # requests/s of the calm server that is killed
 FORBIDDEN = ("torch", "scipy", "sklearn", "river", "pandas", "mlflow", "tensorflow", "numba")
 IMPORTED = re.compile(r"^import time:\s*\d+ \|\s*\d+ \| +([\w.]+)$", re.MULTILINE)
@@ -197,7 +198,7 @@ def _full(server: Running, seconds: float) -> int:
     asked = bodies()
     with ThreadPoolExecutor(1) as pool:
         under = pool.submit(
-            burst, server.url + INFER, asked, connections=16, seconds=seconds + LIMIT_S
+            burst, server.url + INFER, asked, connections=16, seconds=seconds + OUTLIVES_S
         )
         end, seen = time.monotonic() + seconds, 0
         while time.monotonic() < end:

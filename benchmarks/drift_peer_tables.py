@@ -140,7 +140,7 @@ def _windows(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield "|---" * (len(heads) + 2) + "|"
     for name, each in methods.items():
         shares = [*(each["false"][n] for n in false), *(each["power"][n] for n in power)]
-        cells = " | ".join(f"{share(counts):.0%}" for counts in shares)
+        cells = " | ".join(f"{share(counts):.0%} of {counts[1]}" for counts in shares)
         yield f"| {name} | {cells} | {each['window_ms']:.1f} |"
 
 

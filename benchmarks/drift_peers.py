@@ -26,7 +26,7 @@ from drift_peer_tables import Measured, summary, table
 from page import machine, update
 
 MIB = 1024 * 1024
-QUICK_CLEAN, QUICK_DRAWS = 400, 2
+QUICK = (400, 2, 200)  # clean rows, clean windows, rows after a change
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,7 @@ def measured(runs: int, seconds: float, *, quick: bool) -> Measured:
     folder = BUILD / "drift-peers"
     folder.mkdir(parents=True, exist_ok=True)
     rows = folder / "rows.npz"
-    sizes = (QUICK_CLEAN, QUICK_DRAWS) if quick else ()
-    drift_trials_file.write(rows, runs, *sizes)
+    drift_trials_file.write(rows, runs, *(QUICK if quick else ()))
     say("scanflow-serve")
     methods: dict[str, Mapping[str, Any]] = tried(sys.executable, "scanflow", rows, seconds)
     sizes_mb, absent = {}, {}

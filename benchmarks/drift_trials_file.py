@@ -21,6 +21,7 @@ WATCHED = SHIFTS[:6]  # those of the aims
 WINDOWS = (50, 100, 500)  # rows
 DRAWS = 20  # clean windows of each size, against one reference
 CHANGES = {
+    "noise 1/255": lambda rows, random: noisy(rows, random, 1 / 255),
     "noise 10/255": lambda rows, random: noisy(rows, random, 10 / 255),
     "noise 100/255": lambda rows, random: noisy(rows, random, 100 / 255),
     "turned 10": lambda rows, random: turned(rows, 10),
@@ -49,12 +50,15 @@ class _File:
         return name
 
 
-def write(path: Path, runs: int, clean: int = CLEAN, draws: int = DRAWS) -> None:
+def write(
+    path: Path, runs: int, clean: int = CLEAN, draws: int = DRAWS, longest: int = LONGEST
+) -> None:
     """Write *runs* of every trial to *path*.
 
     Args:
         clean: Rows of a clean stream.
         draws: Clean windows of a size, against one reference.
+        longest: Rows after a change.
     """
     digits = bundled("digits")
     file = _File(digits)
@@ -64,13 +68,13 @@ def write(path: Path, runs: int, clean: int = CLEAN, draws: int = DRAWS) -> None
         known = file.add(f"reference-{run}", digits.draw(random, REFERENCE))
         live = file.add(f"clean-{run}", digits.draw(random, clean))
         plan["clean"].append({"reference": known, "live": live})
-        plan["shift"] += _shifts(file, digits, random, run, known)
+        plan["shift"] += _shifts(file, digits, random, run, known, longest)
         plan["power"].append(_windows(file, digits, random, known, draws))
     np.savez(path, plan=np.array(json.dumps(plan)), **file.arrays)
 
 
 def _shifts(
-    file: _File, digits: Population, random: Random, run: int, known: str
+    file: _File, digits: Population, random: Random, run: int, known: str, longest: int
 ) -> list[dict[str, str]]:
     found = []
     for number, shift in enumerate(WATCHED):
@@ -80,7 +84,7 @@ def _shifts(
             normal = shift.before(digits, random, REFERENCE)
             reference = file.add(f"{place}-reference", normal)
             calm = shift.before(digits, random, CALM)
-        live = file.add(place, shift.live(digits, random, LONGEST))
+        live = file.add(place, shift.live(digits, random, longest))
         calmly = file.add(f"{place}-calm", calm)
         found.append({"name": shift.name, "reference": reference, "calm": calmly, "live": live})
     return found

@@ -24,6 +24,7 @@ from scanflow_serve.runtime.tensors import OutputKind, Signature, Tensors
 from scanflow_serve.runtime.workflow.slots import Step
 
 SEED = 0
+ASKED = 4  # reference rows a call: what a backend takes for a large batch it keeps for good
 SHARED = ""  # the warm-up of checks whose inputs have a file, and whose answers have none
 
 
@@ -179,7 +180,7 @@ class References:
         return replace(reference, answers=found)
 
     def _most_rows(self) -> int:
-        return self._subject.policy_file.policy.scheduling.max_batch
+        return min(ASKED, self._subject.policy_file.policy.scheduling.max_batch)
 
     def _collect(self, name: str) -> None:
         if name in self._warmups:

@@ -67,7 +67,7 @@ def test_tables_hold_what_was_measured_and_who_is_absent() -> None:
     found = measured(quick=streaming(8, SHIFT))
     text = "\n".join(drift_peer_tables.table(found))
     assert "| quick | 4.0 | 5 (1 missed, 1 before of 4) | 10 | 2 |" in text
-    assert "| scanflow-serve, windows | 4% | 60% | 1.5 |" in text
+    assert "| scanflow-serve, windows | 4% of 100 | 60% of 100 | 1.5 |" in text
     assert "Peer: 300 MiB; Other: not installed." in text
 
 
@@ -84,7 +84,7 @@ class _Tenth:
 
 def test_false_alarms_are_counted_anew_after_each(tmp_path: Path) -> None:
     path = tmp_path / "rows.npz"
-    drift_trials_file.write(path, 1, clean=100, draws=1)
+    drift_trials_file.write(path, 1, clean=100, draws=1, longest=20)
     found = drift_trials.streaming(drift_trials.Trials(path), lambda _: _Tenth(), 60.0)
     assert (found["alarms"], found["rows"], found["runs"]) == (10, 100, 1)
     assert set(found["delays"].values().__iter__().__next__()) == {-2.0}
@@ -92,7 +92,7 @@ def test_false_alarms_are_counted_anew_after_each(tmp_path: Path) -> None:
 
 def test_ours_goes_through_the_trials_of_the_peers(tmp_path: Path) -> None:
     path = tmp_path / "rows.npz"
-    drift_trials_file.write(path, 1, clean=400, draws=2)
+    drift_trials_file.write(path, 1, clean=400, draws=2, longest=50)
     found = drift_peers.tried(sys.executable, "scanflow", path, 0.1)
     stream = found["scanflow-serve, default checks"]
     assert 0 < stream["delays"]["heavy noise"][0] <= 20
