@@ -21,12 +21,14 @@ from pathlib import Path
 
 import check_costs
 import check_servers
+import psutil
 from check_policies import CACHE, Pair, pairs
 from check_servers import Load, Memory
 from check_tables import Result, summary, table
 from contenders import ROOT
 from load import generator
 from page import machine, update
+from switching import prefer
 
 ROWS = 10_000_000  # over which the state must stay as it is
 CALLS = 20_000
@@ -41,7 +43,7 @@ def measured(
         chosen: The first one's ratios are held to the aim.
         rounds: Pairs of bursts, each of *seconds*, at each number of connections.
         rows: Shown to the checks in process.
-        nice: Of servers and load, where it is not 0.
+        nice: Of servers and load, and of calls that are timed in process.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -58,7 +60,9 @@ def measured(
         lost = check_servers.killed(chosen[-1], folder, 450, 3 * seconds)
         say("in process")
         with check_costs.opened(chosen[-1].on, folder / "process") as site:
+            prefer([psutil.Process()], nice)
             inline = check_costs.inline(site, min(CALLS, rows))
+            prefer([psutil.Process()], 0)
             kept = check_costs.kept(site, rows)
     return Result(inline, kept, loads, memory, lost, rounds, len(imported), sorted(forbidden))
 
@@ -82,7 +86,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help="over which the state is watched")
     parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
     parser.add_argument("--update", type=Path, metavar="FILE", help="put the aims into FILE")
-    nice = "niceness of servers and load; below 0, as root, for a machine that is not idle"
+    nice = "niceness of what is timed; below 0, as root, for a machine that is not idle"
     parser.add_argument("--nice", type=int, default=0, help=nice)
     options = parser.parse_args()
     if options.quick:

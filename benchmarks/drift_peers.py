@@ -154,7 +154,7 @@ def main() -> None:
     """Measure, print the tables, write them where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=8, help="of every trial")
-    parser.add_argument("--seconds", type=float, default=120, help="after which none begins")
+    parser.add_argument("--seconds", type=float, default=120, help="of processor time for a method")
     parser.add_argument("--quick", action="store_true", help="one short run: a smoke test")
     parser.add_argument("--update", type=Path, metavar="FILE", help="put the summary into FILE")
     options = parser.parse_args()

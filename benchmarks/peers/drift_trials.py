@@ -46,14 +46,14 @@ def streaming(trials: Trials, make: Any, seconds: float, chunk: int = 1) -> dict
 
     Args:
         make: Takes the reference, returns what has `alarms(rows) -> bool`.
-        seconds: No new trial begins after them.
+        seconds: Of processor time; no new trial begins after them.
         chunk: Clean rows shown at once.
     """
-    end = time.perf_counter() + seconds / 2
+    end = time.process_time() + seconds / 2
     alarms = rows = runs = 0
     spent = 0.0
     for clean in trials.plan["clean"]:
-        if runs and time.perf_counter() > end:
+        if runs and time.process_time() > end:
             break
         reference, live = trials.rows(clean["reference"]), trials.rows(clean["live"])
         detector, runs = make(reference), runs + 1
@@ -64,7 +64,7 @@ def streaming(trials: Trials, make: Any, seconds: float, chunk: int = 1) -> dict
                 detector = make(reference)
         spent += time.process_time() - begun
         rows += len(live.values)
-    delays = _delays(trials, make, time.perf_counter() + seconds / 2, chunk)
+    delays = _delays(trials, make, time.process_time() + seconds / 2, chunk)
     found = {"alarms": alarms, "rows": rows, "runs": runs, "row_us": spent / rows * 1e6}
     return {**found, "delays": delays}
 
@@ -73,7 +73,7 @@ def _delays(trials: Trials, make: Any, end: float, chunk: int) -> dict[str, list
     """Return rows until the alarm by shift; -1 missed, -2 an alarm before the shift."""
     found: dict[str, list[float]] = {}
     for shift in trials.plan["shift"]:
-        if time.perf_counter() > end and shift["name"] in found:
+        if time.process_time() > end and shift["name"] in found:
             continue
         detector = make(trials.rows(shift["reference"]))
         calm, live = trials.rows(shift["calm"]), trials.rows(shift["live"])
@@ -97,12 +97,12 @@ def windows(trials: Trials, make: Any, seconds: float) -> dict[str, Any]:
     Args:
         make: Takes the reference, returns what has `flags(rows) -> bool`.
     """
-    end = time.perf_counter() + seconds
+    end = time.process_time() + seconds
     false: dict[str, list[int]] = {str(size): [0, 0] for size in SIZES}
     power: dict[str, list[int]] = {str(size): [0, 0] for size in POWER_SIZES}
     spent, tested = 0.0, 0
     for split in trials.plan["power"]:
-        if tested and time.perf_counter() > end:
+        if tested and time.process_time() > end:
             break
         test = make(trials.rows(split["reference"]))
         mixed = [
@@ -111,7 +111,7 @@ def windows(trials: Trials, make: Any, seconds: float) -> dict[str, Any]:
         ]
         random.Random(0).shuffle(mixed)  # what is slow gets some of each
         for counts, trial in mixed:
-            if counts[1] and time.perf_counter() > end:
+            if counts[1] and time.process_time() > end:
                 continue
             begun = time.process_time()
             counts[0] += bool(test.flags(trials.rows(trial["live"])))
