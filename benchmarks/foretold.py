@@ -42,9 +42,10 @@ class Seen:
 
     Attributes:
         ratio: By variant, how much slower calls ran than when they were measured, as the server's
-            own scheduler saw it, on average; a simulator does not know of neighbours.
-        overhead_ms: Processor time of a request beside inference: the server's event loop as it
-            measured itself, and the generator, which shares the cores.
+            own scheduler saw it, on average; a simulator does not know of neighbours. What the
+            generator takes from the cores is in it.
+        overhead_ms: Processor time of a request beside inference, as the server's event loop
+            measured itself.
     """
 
     ratio: Mapping[str, float]

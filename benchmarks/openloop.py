@@ -69,7 +69,6 @@ class Outcomes:
         status: HTTP's, `UNANSWERED` where nothing came.
         predicted: Class, -1 where there is none.
         by: What answered, as `Reader` says.
-        cpu_s: Processor time that sending and receiving took.
     """
 
     at_s: Floats
@@ -78,7 +77,6 @@ class Outcomes:
     status: Ints
     predicted: Ints
     by: tuple[str, ...]
-    cpu_s: float = 0.0
 
     def __len__(self) -> int:
         return len(self.at_s)
@@ -124,9 +122,8 @@ def _merged(parts: Sequence[Outcomes]) -> Outcomes:
         return found[order]
 
     fields = ("at_s", "late_s", "latency_s", "status", "predicted")
-    cpu_s = sum(part.cpu_s for part in parts)
     columns = {name: joined(name) for name in fields}
-    return Outcomes(**columns, by=tuple(by[n] for n in order), cpu_s=cpu_s)
+    return Outcomes(**columns, by=tuple(by[n] for n in order))
 
 
 def _send_share(target: Target, share: Schedule, start: float, grace_s: float) -> Outcomes:
@@ -169,7 +166,6 @@ class _Sender:
     async def run(self, start: float, grace_s: float) -> Outcomes:
         """Send all, wait for the answers."""
         self._start = start
-        began_cpu_s = time.process_time()
         at = self._share.at_s
         for number, due in enumerate(at):
             while (ahead := start + due - time.perf_counter()) > 0:
@@ -181,7 +177,7 @@ class _Sender:
             with suppress(TimeoutError):  # who was not answered counts as such
                 await asyncio.wait_for(self._over.wait(), max(0.0, end - time.perf_counter()))
         await self._close()
-        return self._outcomes(time.process_time() - began_cpu_s)
+        return self._outcomes()
 
     def _give(self, number: int) -> None:
         if self._idle:
@@ -237,7 +233,7 @@ class _Sender:
             task.cancel()
         await asyncio.gather(*self._opening, return_exceptions=True)
 
-    def _outcomes(self, cpu_s: float) -> Outcomes:
+    def _outcomes(self) -> Outcomes:
         read = [_reading(raw, self._read) for raw in self._raw]
         return Outcomes(
             at_s=self._share.at_s,
@@ -246,7 +242,6 @@ class _Sender:
             status=np.array([status for status, _, _ in read], np.int64),
             predicted=np.array([predicted for _, predicted, _ in read], np.int64),
             by=tuple(by for _, _, by in read),
-            cpu_s=cpu_s,
         )
 
 

@@ -29,7 +29,7 @@ import psutil
 import rivals
 from contenders import BUILD, ROOT, served
 from load import Body, burst, generator
-from openloop import Fleet, Outcomes, fleet
+from openloop import Fleet, fleet
 from page import machine, update
 from processes import Running
 from rivals import FAMILY, LIMIT_MS, Rival
@@ -98,7 +98,7 @@ def compared(
                 with watched(server) as told:
                     outcomes = senders.send(target, sent, grace_s=GRACE_S)
                 if rival.key == OURS:
-                    seen[cell].append(_seen(told, outcomes))
+                    seen[cell].append(_seen(told))
                 settle(server)
                 truth = classes[sent.body]
                 key = next(key for key in CHOICES if rival.key.startswith(key))
@@ -162,17 +162,16 @@ def watched(server: Running) -> Iterator[list[Any]]:
         thread.join()
 
 
-def _seen(told: Sequence[Any], outcomes: Outcomes) -> foretold.Seen:
+def _seen(told: Sequence[Any]) -> foretold.Seen:
     """Return means over the run; the end tells of its last calls only, and is soon forgotten."""
     ratios: dict[str, list[float]] = {}
     for plan in told:
         for each in (option for lane in plan["lanes"] for option in lane["options"]):
             ratios.setdefault(each["variant"], []).append(each["ratio"])
     upkeep = [plan["upkeep_ms"] for plan in told if plan["upkeep_ms"] is not None]
-    sending_ms = 1000 * outcomes.cpu_s / len(outcomes)
     return foretold.Seen(
         {variant: statistics.geometric_mean(found) for variant, found in ratios.items()},
-        (statistics.fmean(upkeep) if upkeep else 0.0) + sending_ms,
+        statistics.fmean(upkeep) if upkeep else 0.0,
     )
 
 

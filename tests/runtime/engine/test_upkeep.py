@@ -36,6 +36,15 @@ def test_loop_with_few_requests_tells_nothing_until_they_are_more() -> None:
     assert upkeep.ms == pytest.approx(1.0)
 
 
+def test_what_an_idle_loop_does_is_no_requests_cost() -> None:
+    upkeep = Upkeep()
+    cpu_s = 0.0
+    for reading in range(10 * FEWEST + 1):
+        cpu_s += 0.001 if reading % 10 == 0 else 0.5
+        upkeep.tick(cpu_s, reading // 10)
+    assert upkeep.ms == pytest.approx(1.0)
+
+
 def test_running_engine_tells_its_upkeep(world: Any, ask: Any) -> None:
     engine = world.engine()
 
