@@ -42,7 +42,8 @@ def live(request, server, tmp_path_factory) -> Iterator[Server]:
     policy = folder / "policy.yaml"
     text = (folder / "quickstart.yaml").read_text()
     settings = f"serve: {{server: {request.param}, image: {IMAGE}}}\n"
-    policy.write_text(f"{text}measurement: {{budget_s: 20}}\n{settings}")
+    checks = "checks: [{balance: {reference: data/digits-validation.npz, target: label}}]\n"
+    policy.write_text(f"{text}measurement: {{budget_s: 20}}\n{checks}{settings}")
     with server(policy) as running:
         yield running
 
