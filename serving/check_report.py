@@ -22,6 +22,14 @@ def print_checks(outcome: Outcome) -> None:
         cells = _cells(check)
         table.add_row(*map(Text, cells), style=STYLES.get(check["state"]))
     console().print(table)
+    told = outcome.separation
+    if told is not None:
+        names = ", ".join(name for name, _ in told.features)
+        console().print(
+            f"domain classifier: tells {told.rows} rows from {told.reference_rows} of the "
+            f"reference with AUC {told.auc:.3f} (p {told.p_val:.2g}){f', by {names}' if names else ''}",
+            markup=False,
+        )
 
 
 def _cells(check: dict[str, Any]) -> list[str]:

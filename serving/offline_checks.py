@@ -5,17 +5,23 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scanflow_serve.converters.domain_classifier import Separation, separate
 from scanflow_serve.policies import schema
 from scanflow_serve.policies.errors import UsageError
 from scanflow_serve.policies.loader import PolicyFile
 from scanflow_serve.runtime.checks.batches import batches
-from scanflow_serve.runtime.checks.configuration import require_run_lengths
+from scanflow_serve.runtime.checks.configuration import (
+    configured,
+    file_reference,
+    require_run_lengths,
+)
 from scanflow_serve.runtime.checks.host import Host
 from scanflow_serve.runtime.checks.lifecycle import State
+from scanflow_serve.runtime.checks.references import SEED
 from scanflow_serve.runtime.checks.replicas import merge_replicas
 from scanflow_serve.runtime.checks.tap import Tapped
 from scanflow_serve.runtime.engine import Engine, Served
@@ -41,6 +47,7 @@ class Outcome:
         checks: As ``GET /checks/{check}`` shows each; rows are named by their number.
         run_length: Rows between false alarms.
         events: What happened, in order.
+        separation: How well a domain classifier tells the rows from the reference, if asked for.
     """
 
     state: State
@@ -48,6 +55,7 @@ class Outcome:
     run_length: float
     checks: tuple[dict[str, Any], ...]
     events: tuple[str, ...]
+    separation: Separation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -57,14 +65,19 @@ class Outcome:
             "run_length": self.run_length,
             "checks": list(self.checks),
             "events": list(self.events),
+            **({"domain_classifier": self.separation.to_json()} if self.separation else {}),
         }
 
 
-def over_file(policy_file: PolicyFile, data: Path) -> Outcome:
+def over_file(policy_file: PolicyFile, data: Path, *, classifier: bool = False) -> Outcome:
     """Return what the policy's checks say of the rows in the file *data*.
 
+    Args:
+        classifier: Ask a domain classifier too, whether it can tell them from the reference.
+
     Raises:
-        UsageError: The policy has no checks, or one refuses its settings.
+        UsageError: The policy has no checks, one refuses its settings, or none has a reference that
+            a classifier could learn from.
         DataError: The file lacks what the model takes.
         ScanflowError: No variant can answer on this host.
     """
@@ -74,7 +87,7 @@ def over_file(policy_file: PolicyFile, data: Path) -> Outcome:
     engine = Engine(composition.prepared(policy_file, profile_host()))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return _over_rows(engine, data, Path(folder))
+            return _over_rows(engine, data, Path(folder), classifier)
     finally:
         engine.close()
 
@@ -105,7 +118,7 @@ def _outcome(host: Host, rows: int, events: Sequence[Event]) -> Outcome:
     return Outcome(host.state, rows, host.run_length, found, tuple(each.text for each in events))
 
 
-def _over_rows(engine: Engine, data: Path, folder: Path) -> Outcome:
+def _over_rows(engine: Engine, data: Path, folder: Path, classifier: bool) -> Outcome:
     main = engine.served(engine.policy_file.policy.name)
     names = [spec.name for spec in main.signature.inputs]
     declared = engine.policy_file.policy.validation or engine.policy_file.policy.calibration
@@ -121,7 +134,19 @@ def _over_rows(engine: Engine, data: Path, folder: Path) -> Outcome:
         _inspect(guard, tapped)
         host.process(batches([tapped]), 1)
         rows += len(tapped.ids)
-    return _outcome(host, rows, events)
+    found = _outcome(host, rows, events)
+    return replace(found, separation=_separation(engine, inputs)) if classifier else found
+
+
+def _separation(engine: Engine, inputs: Tensors) -> Separation:
+    policy_file = engine.policy_file
+    signature = engine.served(policy_file.policy.name).signature
+    for check in configured(policy_file.policy):
+        if check.reference is not None and check.kind != "integrity":
+            reference = file_reference(check, policy_file, signature, SEED).inputs
+            return separate(reference, {name: inputs[name] for name in reference})
+    rule = "must have a check with a reference for --classifier, got none"
+    raise UsageError(f"{policy_file.path}: checks {rule}. Add one, such as reference: rows.npz")
 
 
 def _answered(main: Served, inputs: Tensors) -> Iterator[Tapped]:

@@ -24,8 +24,15 @@ from scanflow_serve.serving.commands.options import command, json_option, policy
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="State folder of a replica that serves this policy; repeat it for each.",
 )
+@click.option(
+    "--classifier",
+    is_flag=True,
+    help="Ask a domain classifier too: can the file be told from the reference, by what? (convert)",
+)
 @json_option
-def check(policy: Path, data: Path | None, merge: tuple[Path, ...], as_json: bool) -> None:
+def check(
+    policy: Path, data: Path | None, merge: tuple[Path, ...], classifier: bool, as_json: bool
+) -> None:
     """Run the policy's checks over the rows of a file, or tell where its replicas stand together.
 
     The variant that this host would serve answers each row. Exit 1 where a check is in alarm.
@@ -37,11 +44,13 @@ def check(policy: Path, data: Path | None, merge: tuple[Path, ...], as_json: boo
 
     if (data is None) == (not merge):
         raise click.UsageError("Give --data FILE, or --merge STATE once for each replica.")
+    if classifier and data is None:
+        raise click.UsageError("Give --data FILE with --classifier: states hold no rows.")
     loaded = load_policy(policy)
     if data is None:
         found = offline_checks.over_states(loaded, merge)
     else:
-        found = offline_checks.over_file(loaded, data)
+        found = offline_checks.over_file(loaded, data, classifier=classifier)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:

@@ -67,6 +67,18 @@ def test_drifted_rows_fail_and_the_table_says_since_which_row(
     assert "pca: pixels[" in table
 
 
+def test_domain_classifier_tells_by_what_rows_differ(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(policy, inverted(stream(2, 100)), tmp_path, "--classifier") == 1
+    line = capsys.readouterr().out.rpartition("domain classifier: tells 100 rows from")[2]
+    assert "with AUC 1.000" in line
+    assert "by pixels[" in line
+    assert check(policy, stream(3, 100), tmp_path, "--classifier", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["domain_classifier"]
+    assert told["p_val"] > 0.001
+
+
 def replicas(policy: Path, parts: dict[str, np.ndarray], folder: Path) -> list[str]:
     """Return the options that name replicas which saw the *parts*, each in a folder of its own."""
     engine = Engine(composition.prepared(load_policy(policy), profile_host()))
