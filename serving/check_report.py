@@ -24,10 +24,10 @@ def print_checks(outcome: Outcome) -> None:
     console().print(table)
     told = outcome.separation
     if told is not None:
-        names = ", ".join(name for name, _ in told.features)
+        by = ", ".join(name for name, _ in told.features)
         console().print(
-            f"domain classifier: tells {told.rows} rows from {told.reference_rows} of the "
-            f"reference with AUC {told.auc:.3f} (p {told.p_val:.2g}){f', by {names}' if names else ''}",
+            f"domain classifier: tells {told.rows} rows from {told.reference_rows} of the reference"
+            f" with AUC {told.auc:.3f} (p {told.p_val:.2g}){f', by {by}' if by else ''}",
             markup=False,
         )
 
