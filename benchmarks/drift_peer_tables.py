@@ -10,6 +10,7 @@ from typing import Any
 OURS = "scanflow-serve"
 EARLY, MISSED = -2.0, -1.0  # as `peers/drift_trials.py` has them
 PROMISED = 1.0  # false alarms in 10,000 clean rows, that our default promises at most
+MORE = "it cries more often on clean rows"
 LEVEL = 0.08  # share of clean windows that may be flagged
 
 
@@ -71,7 +72,22 @@ def summary(found: Measured) -> Iterator[str]:
     others = [value for name, value in false.items() if not name.startswith(OURS)]
     text = f"- Clean windows flagged, of the worst size: ours {mine:.0%}"
     yield text + (f", peers {min(others):.0%} to {max(others):.0%}." if others else ".")
-    yield f"- {' '.join(wins(found))}"
+    yield f"- {_winners(found)}"
+
+
+def _winners(found: Measured) -> str:
+    """Return who is better than ours in something, apart by whether at as few false alarms."""
+    lines = list(wins(found))
+    names = {
+        noisy: sorted({line.partition(" wins in ")[0] for line in lines if noisy == (MORE in line)})
+        for noisy in (False, True)
+        if any(" wins in " in line for line in lines)
+    }
+    texts = ((False, "as few"), (True, "more"))
+    told = [f"at {many} false alarms, {'; '.join(names[n])}" for n, many in texts if names.get(n)]
+    if not told:
+        return "No peer wins."
+    return f"Peers that are better in a shift: {', and '.join(told)}."
 
 
 def wins(found: Measured) -> Iterator[str]:
@@ -107,7 +123,7 @@ def _compared(
             continue
         for what, value in figures(each).items():
             if (value < ours[what]) if least else (value > ours[what]):
-                note = "" if honest(each) else "; it cries more often on clean rows"
+                note = "" if honest(each) else f"; {MORE}"
                 yield f"{name} wins in {what}: {_number(value)}, ours {_number(ours[what])}{note}."
 
 
@@ -149,4 +165,4 @@ def _number(value: float) -> str:
         return "-"
     if value == float("inf"):
         return "none"
-    return f"{value:,.0f}" if value > 1 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 1 else f"{value:.2f}"

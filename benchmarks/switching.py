@@ -128,7 +128,7 @@ def prefer(processes: Iterable[psutil.Process], nice: int) -> None:
     for process in processes:
         process.nice(nice)
         group = Path(f"/proc/{process.pid}/autogroup")
-        if group.exists():
+        with suppress(OSError):  # no such file, or the root group, which takes no shares
             group.write_text(str(nice))
 
 

@@ -63,6 +63,12 @@ def test_peer_that_is_no_better_wins_nothing() -> None:
     assert list(drift_peer_tables.wins(found)) == ["No peer wins."]
 
 
+def test_summary_tells_winners_apart_by_their_false_alarms() -> None:
+    found = measured(loud=windows(40, 70), calm=windows(4, 70))
+    *_, line = drift_peer_tables.summary(found)
+    assert line.endswith("at as few false alarms, calm, and at more false alarms, loud.")
+
+
 def test_tables_hold_what_was_measured_and_who_is_absent() -> None:
     found = measured(quick=streaming(8, SHIFT))
     text = "\n".join(drift_peer_tables.table(found))
