@@ -176,11 +176,11 @@ class Watch:
             return
         if life.state == "alarm":  # whoever sees the alarm sees its evidence
             life = life.explained(self._evidence())
-            if self.life.disabled:  # explaining it failed
+            if not self.life.disabled:
+                self.checkpoint(sync=True, life=life)  # first, so that no alarm is seen and lost
+            if self.life.disabled:  # explaining or keeping it failed
                 return
         self.life = life
-        if life.state == "alarm":
-            self.checkpoint(sync=True)
         self._tell(f"{before} -> {self.life.state}", **self._said())
 
     def acknowledge(self, who: str, reason: str) -> None:
@@ -202,17 +202,18 @@ class Watch:
         self.storage.forget(self.name)
         self._tell(f"rebased by {who}: {reason}", who=who, reason=reason)
 
-    def checkpoint(self, *, sync: bool = False) -> None:
-        """Keep its state on the disk; where that fails, say so and go on."""
+    def checkpoint(self, *, sync: bool = False, life: Life | None = None) -> None:
+        """Keep its state on the disk, as of *life*; where that fails, say so and go on."""
         if self.inline:
             return
+        life = life or self.life
         arrays: Any = {}
-        if self.life.phase == "armed" and not self.life.disabled:
+        if life.phase == "armed" and not life.disabled:
             arrays = self._guarded(conduct.state, self.check)
             if arrays is _FAILED:
                 return
             self._measure()
-        document = {"life": self.life.to_json(), "rows": self.rows}
+        document = {"life": life.to_json(), "rows": self.rows}
         try:
             self.storage.save(self.name, Checkpoint(self.digest, document, arrays), sync=sync)
         except StateError as error:
