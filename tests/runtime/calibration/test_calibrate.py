@@ -232,7 +232,8 @@ def test_changed_python_step_is_measured_again(bench: Bench, policy_of: PolicyOf
 
 def test_calls_that_wait_for_one_another_contend(bench: Bench, policy_of: PolicyOf) -> None:
     lock = "step.__dict__.setdefault('lock', __import__('threading').Lock())"
-    body = f"with {lock}: time.sleep(0.02)\n    return pixels"
+    pause = "time.sleep(0.001)"  # outside the lock, or its owner takes it again before the other
+    body = f"with {lock}: time.sleep(0.02)\n    {pause}\n    return pixels"
     figures = only(bench(with_step(policy_of, body), of("digits-mlp")))
     assert figures.contention is not None
     assert 1.25 < figures.contention <= 2.0
